@@ -1,0 +1,22 @@
+//! The bridge: a selective forwarding unit, one process a host.
+//!
+//! The path of a media packet, file by file:
+//!
+//! `io/udp > io/worker > shard > transport/demux > transport/srtp (open in
+//! place) > receive (statistics, RTX, NACK) > conference/forward > projection
+//! > send (rewrite into the send slot) > transport/srtp (seal) > outbox >
+//! io/udp`
+//!
+//! The path of a control request:
+//!
+//! `io/xmpp or io/http > colibri (answers at once, from its own registry) >
+//! command > shard`
+//!
+//! Only [`io`] names a socket, a clock, a task or a random source. Everything
+//! else takes bytes and `now` and hands out what to do.
+
+pub mod command;
+pub mod id;
+pub mod outbox;
+pub mod rtp;
+pub mod stats;

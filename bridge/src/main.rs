@@ -1,0 +1,3 @@
+//! Start-up of `viaduct-bridge`.
+
+fn main() {}

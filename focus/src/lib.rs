@@ -1,0 +1,1 @@
+//! The focus: places conferences, speaks Jingle.

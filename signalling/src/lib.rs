@@ -1,0 +1,1 @@
+//! Every stanza, message and address of Jitsi's signalling.

@@ -19,4 +19,5 @@ pub mod command;
 pub mod id;
 pub mod outbox;
 pub mod rtp;
+pub mod shard;
 pub mod stats;

@@ -1,12 +1,225 @@
 //! Counters and gauges of a shard: plain numbers, added up by the control plane.
+//!
+//! Counters only grow; the control plane derives rates from two readings.
+//! Gauges are of the moment at which [`crate::command::Event::Stats`] was made.
+
+use std::ops::{Index, IndexMut};
+
+/// Why something that arrived, or was asked for, went no further. Every drop is
+/// counted under exactly one cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropCause {
+    /// Not a STUN request, from an address no check has proved.
+    UnknownAddress,
+    /// A STUN request for a user name fragment nobody here has.
+    UnknownUfrag,
+    /// STUN that is malformed or fails its integrity check.
+    Stun,
+    /// A first octet outside the ranges of RFC 7983.
+    NotDemuxed,
+    /// A DTLS record refused.
+    Dtls,
+    /// Media before the keys for it.
+    NotReady,
+    /// SRTP or SRTCP whose tag does not verify.
+    Forged,
+    /// SRTP or SRTCP received before.
+    Replayed,
+    /// RTP that is malformed.
+    MalformedRtp,
+    /// RTCP that is malformed.
+    MalformedRtcp,
+    /// A payload type that was not negotiated.
+    UnknownPayloadType,
+    /// An SSRC that was not signalled, or not yet.
+    UnknownSsrc,
+    /// An SSRC that another endpoint signalled.
+    ForeignSsrc,
+    /// RTX whose association is unknown, or that is a bandwidth probe.
+    RtxWithoutPayload,
+    /// A video packet that came already, by retransmission or by itself.
+    Duplicate,
+    /// Too late for its place to be known.
+    TooOld,
+    /// Padding alone: probing by the sender.
+    PaddingOnly,
+    /// Audio beyond the run of silence that is forwarded.
+    Silence,
+    /// Media of an endpoint that a moderator muted.
+    ForceMuted,
+    /// Media of a visitor.
+    Visitor,
+    /// A payload descriptor that cannot be read.
+    UnreadablePayload,
+    /// More SSRCs than are kept track of for one receiver.
+    TooManySsrcs,
+    /// A packet with more to it than fits one datagram.
+    TooLong,
+    /// A resend asked for after the packet was forgotten.
+    NotInCache,
+    /// A resend asked for without RTX: the same SRTP index is never used twice.
+    ResendWithoutRtx,
+    /// A resend asked for again before the last one can have arrived.
+    ResendTooSoon,
+    /// A key-frame request beyond the limits of `receive::keyframe`.
+    KeyframeLimit,
+    /// A key-frame request for an SSRC that is not forwarded.
+    KeyframeUnknownSsrc,
+    /// A bridge-channel message that cannot be read, or is too large.
+    ChannelMessage,
+}
+
+impl DropCause {
+    /// All causes with the names under which they are published.
+    pub const ALL: [(Self, &'static str); 29] = [
+        (Self::UnknownAddress, "unknown_address"),
+        (Self::UnknownUfrag, "unknown_ufrag"),
+        (Self::Stun, "stun"),
+        (Self::NotDemuxed, "not_demuxed"),
+        (Self::Dtls, "dtls"),
+        (Self::NotReady, "not_ready"),
+        (Self::Forged, "forged"),
+        (Self::Replayed, "replayed"),
+        (Self::MalformedRtp, "malformed_rtp"),
+        (Self::MalformedRtcp, "malformed_rtcp"),
+        (Self::UnknownPayloadType, "unknown_payload_type"),
+        (Self::UnknownSsrc, "unknown_ssrc"),
+        (Self::ForeignSsrc, "foreign_ssrc"),
+        (Self::RtxWithoutPayload, "rtx_without_payload"),
+        (Self::Duplicate, "duplicate"),
+        (Self::TooOld, "too_old"),
+        (Self::PaddingOnly, "padding_only"),
+        (Self::Silence, "silence"),
+        (Self::ForceMuted, "force_muted"),
+        (Self::Visitor, "visitor"),
+        (Self::UnreadablePayload, "unreadable_payload"),
+        (Self::TooManySsrcs, "too_many_ssrcs"),
+        (Self::TooLong, "too_long"),
+        (Self::NotInCache, "not_in_cache"),
+        (Self::ResendWithoutRtx, "resend_without_rtx"),
+        (Self::ResendTooSoon, "resend_too_soon"),
+        (Self::KeyframeLimit, "keyframe_limit"),
+        (Self::KeyframeUnknownSsrc, "keyframe_unknown_ssrc"),
+        (Self::ChannelMessage, "channel_message"),
+    ];
+}
+
+/// Drops by cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drops([u64; DropCause::ALL.len()]);
+
+impl Drops {
+    /// Every cause by name with its count, in the order of [`DropCause::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        DropCause::ALL
+            .iter()
+            .map(|&(cause, name)| (name, self[cause]))
+    }
+
+    /// Adds another shard's counts.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
+impl Index<DropCause> for Drops {
+    type Output = u64;
+
+    fn index(&self, cause: DropCause) -> &u64 {
+        &self.0[cause as usize]
+    }
+}
+
+impl IndexMut<DropCause> for Drops {
+    fn index_mut(&mut self, cause: DropCause) -> &mut u64 {
+        &mut self.0[cause as usize]
+    }
+}
 
 /// What one shard has counted since its start, and its gauges of the moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ShardStats {
+    /// What has been counted since the start.
+    pub counters: Counters,
+    /// What is so at this moment.
+    pub gauges: Gauges,
+}
+
+/// Counters since the start of the shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
     /// RTP packets received from and sent to endpoints.
     pub packets_received: u64,
     pub packets_sent: u64,
     /// Octets of those, as datagram payloads.
     pub bytes_received: u64,
     pub bytes_sent: u64,
+    /// RTP packets that senders sent and that never came, after retransmission.
+    pub packets_lost: u64,
+    /// RTP packets that receivers reported as lost, and those they should have had.
+    pub outgoing_lost: u64,
+    pub outgoing_expected: u64,
+    /// Packets sent again on request, a part of `packets_sent`.
+    pub retransmissions_sent: u64,
+    /// Packets that came by retransmission.
+    pub retransmissions_received: u64,
+    /// Sequence numbers asked for by us and by receivers.
+    pub nacks_sent: u64,
+    pub nacks_received: u64,
+    /// Key-frame requests (PLI and FIR).
+    pub keyframe_requests_sent: u64,
+    pub keyframe_requests_received: u64,
+    pub preemptive_keyframe_requests_sent: u64,
+    /// Key frames that arrived, each encoding and layer of a simulcast one.
+    pub keyframes_received: u64,
+    /// Changes of the layers a sender sends.
+    pub layering_changes_received: u64,
+    /// Time during which a video SSRC was being received.
+    pub video_stream_milliseconds_received: u64,
+    /// Transport-cc feedback about packets we have no record of.
+    pub tcc_unmatched_feedback: u64,
+    pub ice_succeeded: u64,
+    pub ice_failed: u64,
+    pub dtls_failed: u64,
+    /// Endpoints without a bridge channel 30 s after DTLS.
+    pub endpoints_without_channel: u64,
+    /// Changes of connectivity status.
+    pub endpoints_disconnected: u64,
+    pub endpoints_reconnected: u64,
+    pub dominant_speaker_changes: u64,
+    /// Bridge-channel messages.
+    pub channel_messages_received: u64,
+    pub channel_messages_sent: u64,
+    /// What went no further.
+    pub drops: Drops,
+}
+
+/// The state of the shard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gauges {
+    pub conferences: u32,
+    /// Conferences in which nobody sends.
+    pub inactive_conferences: u32,
+    /// Conferences of two who talk to each other directly.
+    pub p2p_conferences: u32,
+    pub largest_conference: u32,
+    pub endpoints: u32,
+    pub visitors: u32,
+    /// Endpoints that get media and send none.
+    pub receive_only_endpoints: u32,
+    /// Endpoints that neither send nor get media.
+    pub inactive_endpoints: u32,
+    pub endpoints_sending_audio: u32,
+    pub endpoints_sending_video: u32,
+    /// Endpoints that reported more than 10 % of loss.
+    pub endpoints_with_high_outgoing_loss: u32,
+    /// Endpoints for which a wanted source does not fit their bandwidth.
+    pub endpoints_with_suspended_sources: u32,
+    /// Endpoints that get more than their bandwidth for a source on stage.
+    pub endpoints_oversending: u32,
+    /// Sum of the known round-trip times, and of how many endpoints.
+    pub rtt_ms_sum: f64,
+    pub rtt_count: u32,
 }

@@ -1,7 +1,7 @@
 -- Prosody for a Viaduct deployment: stock modules only.
 -- deploy/quickstart replaces the words between at signs.
 
-pidfile = "@RUN@/prosody-server.pid"
+pidfile = "@PROSODY_DIR@/prosody.pid"
 data_path = "@PROSODY_DIR@/data"
 certificates = "@PROSODY_DIR@/certs"
 log = { { levels = { min = "info" }, to = "file", filename = "@PROSODY_DIR@/prosody.log" } }

@@ -1,0 +1,61 @@
+//! XML as the rest of the crate sees it: a generic [`Element`], and conversions
+//! between it and the typed payloads.
+
+pub(crate) mod codec;
+mod limit;
+pub mod ns;
+
+use std::borrow::Borrow;
+
+pub use limit::{Limited, MAX_DEPTH};
+pub use xmpp_parsers::minidom::Element;
+pub use xso::exports::rxml::{NcName, NcNameStr, xml_ncname};
+
+use xso::exports::rxml::Namespace;
+
+/// Why a payload could not be read. The peer's doing.
+pub type XmlError = xso::error::Error;
+
+/// The XML form of a payload.
+pub fn to_element<T: xso::AsXml>(payload: &T) -> Element {
+    xso::transform(payload).expect("a payload of ours has an XML form")
+}
+
+/// The payload an element holds.
+///
+/// # Errors
+/// The element has another name or namespace (`TypeMismatch`), lacks something
+/// the payload cannot do without, or holds a value out of range.
+pub fn from_element<T: xso::FromXml>(element: impl Borrow<Element>) -> Result<T, XmlError> {
+    xso::transform(element.borrow())
+}
+
+/// The first of several elements that holds a `T`. Elements of the right name
+/// with unusable content are passed over.
+pub fn find<'a, T: xso::FromXml>(elements: impl IntoIterator<Item = &'a Element>) -> Option<T> {
+    elements.into_iter().find_map(|e| from_element(e).ok())
+}
+
+/// Reads a document of one element.
+///
+/// # Errors
+/// Not well-formed, or nested deeper than [`MAX_DEPTH`].
+pub fn parse(xml: &[u8]) -> Result<Element, XmlError> {
+    xso::from_bytes::<Limited>(xml).map(|limited| limited.0)
+}
+
+/// Writes an element as a document of its own, without an XML declaration.
+pub fn write(element: &Element) -> String {
+    let bytes = xso::to_vec(element).expect("an element can be written");
+    String::from_utf8(bytes).expect("XML is written as UTF-8")
+}
+
+/// Adds `xml:lang` to an element made by hand.
+pub(crate) fn set_lang(element: &mut Element, lang: &str) {
+    element.set_attr(Namespace::XML, xml_ncname!("lang").to_owned(), lang);
+}
+
+/// An attribute without a namespace of an element made by hand.
+pub(crate) fn set(element: &mut Element, name: &'static NcNameStr, value: impl Into<String>) {
+    element.set_attr(Namespace::NONE, name.to_owned(), value.into());
+}

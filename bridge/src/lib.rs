@@ -18,6 +18,7 @@
 pub mod command;
 pub mod id;
 pub mod outbox;
+pub mod rtcp;
 pub mod rtp;
 pub mod shard;
 pub mod stats;

@@ -18,6 +18,7 @@
 pub mod command;
 pub mod id;
 pub mod outbox;
+pub mod projection;
 pub mod rtcp;
 pub mod rtp;
 pub mod shard;

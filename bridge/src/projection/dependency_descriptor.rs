@@ -1,0 +1,282 @@
+//! Projection of everything that carries a dependency descriptor: AV1 in all
+//! its scalability modes, and H.264 where the sender adds one.
+//!
+//! Layers are decode targets. The receiver gets the frames that its decode
+//! target contains, with a descriptor of its own: frame numbers and template
+//! ids go on across changes of encoding, and the mask of active decode targets
+//! says which ones can still be decoded from what it gets.
+//! A target is left at a frame that switches to the new one and whose
+//! references were all forwarded, else at a key frame.
+
+use serde::{Deserialize, Serialize};
+
+use super::choice::{EncodingChoice, Verdict};
+use super::frames::{After, Frames, Place, Sight};
+use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
+use crate::rtp::dependency_descriptor::{
+    DdFrame, DescriptorRewrite, Dti, MAX_TEMPLATES, Structure,
+};
+
+/// What a frame is remembered by.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Layer {
+    /// In a chain that protects the target wanted when it came.
+    base: bool,
+}
+
+/// A frame's own numbers for the receiver.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct FrameNumbers {
+    /// From received to sent frame number, modulo 2^16.
+    frame_delta: u16,
+    /// From received to sent template id, modulo 64.
+    template_delta: u8,
+    /// The decode target that the receiver gets from this frame on.
+    decode_target: u8,
+    /// It got another one before.
+    retargeted: bool,
+}
+
+/// Where frame numbers and template ids go on after another codec was in use.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Next {
+    frame_number: u16,
+    template_id: u8,
+}
+
+/// The frames of a source, and what one receiver gets of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Dd {
+    choice: EncodingChoice,
+    frames: Frames<Layer, FrameNumbers>,
+    /// The decode target of the current encoding that is forwarded.
+    decode_target: u8,
+    /// First template id after those of the structure the receiver has.
+    next_template_id: u8,
+    /// From the use of a dependency descriptor before the last other codec.
+    resumed: Option<Next>,
+}
+
+impl Dd {
+    pub(super) fn new(resumed: Option<Next>) -> Self {
+        Self {
+            choice: EncodingChoice::default(),
+            frames: Frames::default(),
+            decode_target: 0,
+            next_template_id: resumed.map_or(0, |next| next.template_id),
+            resumed,
+        }
+    }
+
+    /// Where to go on, if anything was ever forwarded.
+    pub(super) fn next(&self) -> Option<Next> {
+        match self.frames.newest_id() {
+            Some((id, numbers)) => Some(Next {
+                frame_number: id.wrapping_add(numbers.frame_delta).wrapping_add(1),
+                template_id: self.next_template_id,
+            }),
+            None => self.resumed,
+        }
+    }
+
+    pub(super) fn needs_keyframe(&self) -> bool {
+        !self.frames.started() || self.choice.needs_keyframe
+    }
+
+    pub(super) fn timestamp_delta(&self, encoding: u8) -> Option<u32> {
+        let (newest, numbers) = self.frames.newest()?;
+        (newest == encoding && self.choice.current() == Some(encoding))
+            .then_some(numbers.timestamp_delta)
+    }
+
+    pub(super) fn project(
+        &mut self,
+        packet: &IncomingVideo<'_>,
+        frame: &DdFrame,
+        target: Option<LayerIndex>,
+        output: &mut Output,
+    ) -> Option<Rewrite> {
+        let Some(target) = target else {
+            self.choice.suspend();
+            self.frames.interrupt();
+            return None;
+        };
+        self.choice.aim(target.encoding());
+        let wanted = target.decode_target();
+        let base = frame
+            .structure
+            .in_chain_of(wanted.min(frame.structure.decode_targets() - 1), frame.dtis);
+        let place = self.frames.see(&Sight {
+            encoding: packet.encoding,
+            index: packet.index,
+            timestamp: packet.timestamp,
+            id: frame.frame_number,
+            modulus: 1 << 16,
+            starts: frame.start_of_frame,
+            ends: frame.end_of_frame,
+            codec: Layer { base },
+        })?;
+        if place.new {
+            let before = self.decode_target;
+            if self.wanted(place, packet, frame, target) {
+                let codec = FrameNumbers {
+                    frame_delta: 0,
+                    template_delta: 0,
+                    decode_target: self.decode_target,
+                    retargeted: self.decode_target != before,
+                };
+                let (number, offset) = (frame.frame_number, frame.structure.template_id_offset);
+                let (resumed, next_template_id) = (self.resumed, self.next_template_id);
+                let continued = |frame_number: u16, template_id: u8| FrameNumbers {
+                    frame_delta: frame_number.wrapping_sub(number),
+                    template_delta: template_id.wrapping_sub(offset) % MAX_TEMPLATES as u8,
+                    retargeted: true,
+                    ..codec
+                };
+                self.frames.accept(place, packet.arrival, output, |after| {
+                    match (after, resumed) {
+                        (After::Frame { numbers, .. } | After::Restart { numbers }, _) => {
+                            FrameNumbers {
+                                frame_delta: numbers.frame_delta,
+                                template_delta: numbers.template_delta,
+                                ..codec
+                            }
+                        }
+                        (After::Switch { id, numbers }, _) => {
+                            let last = id.wrapping_add(numbers.frame_delta);
+                            continued(last.wrapping_add(1), next_template_id)
+                        }
+                        (After::Nothing, Some(next)) => {
+                            continued(next.frame_number, next.template_id)
+                        }
+                        (After::Nothing, None) => FrameNumbers {
+                            retargeted: true,
+                            ..codec
+                        },
+                    }
+                });
+            }
+        }
+        let numbers = self.frames.numbers(place, packet.index, output)?;
+        let FrameNumbers {
+            frame_delta,
+            template_delta,
+            decode_target,
+            retargeted,
+        } = numbers.codec;
+        let structure = &frame.structure;
+        if frame.carries_structure {
+            let templates = structure.templates.len() as u8;
+            self.next_template_id = structure
+                .template_id_offset
+                .wrapping_add(template_delta)
+                .wrapping_add(templates)
+                % MAX_TEMPLATES as u8;
+        }
+        let mask = (retargeted || frame.carries_mask || frame.carries_structure)
+            .then(|| structure.decodable_with(decode_target) & frame.active_targets)
+            // A structure alone says that all targets are active.
+            .filter(|mask| !frame.carries_structure || *mask != structure.all_targets());
+        let spatial_id = structure
+            .targets
+            .get(usize::from(decode_target))
+            .map(|target| target.spatial_id);
+        Some(Rewrite {
+            ssrc: output.ssrc,
+            index: numbers.index(packet.index),
+            timestamp: packet.timestamp.wrapping_add(numbers.timestamp_delta),
+            // The last packet of a picture, now that layers above are missing.
+            marker: packet.marker || frame.end_of_frame && spatial_id == Some(frame.spatial_id),
+            codec: CodecRewrite::Dd(DescriptorRewrite::new(
+                frame,
+                frame.frame_number.wrapping_add(frame_delta),
+                template_delta,
+                mask,
+            )),
+        })
+    }
+
+    /// Decides on a frame by the first of its packets seen.
+    fn wanted(
+        &mut self,
+        place: Place,
+        packet: &IncomingVideo<'_>,
+        frame: &DdFrame,
+        target: LayerIndex,
+    ) -> bool {
+        let elsewhere = self
+            .frames
+            .newest()
+            .is_some_and(|(newest, _)| newest != packet.encoding);
+        let key = frame.carries_structure
+            && !(elsewhere && self.frames.rejected_later(place, |layer| layer.base));
+        let within_target = packet.encoding == target.encoding();
+        match self.choice.decide(packet.encoding, key, packet.arrival) {
+            Verdict::Reject => false,
+            Verdict::Enter => {
+                let decode_target = if within_target {
+                    available(frame, target.decode_target())
+                } else {
+                    frame.dtis.highest_present()
+                };
+                let present = decode_target
+                    .filter(|decode_target| frame.dtis.get(*decode_target) != Dti::NotPresent);
+                match present {
+                    Some(decode_target) => self.decode_target = decode_target,
+                    None => self.choice.needs_keyframe = true,
+                }
+                present.is_some()
+            }
+            Verdict::Continue if self.frames.precedes_entry(place) => false,
+            Verdict::Continue => {
+                if within_target {
+                    let Some(wanted) = available(frame, target.decode_target()) else {
+                        return false;
+                    };
+                    self.approach(place, frame, wanted);
+                }
+                let dti = frame.dtis.get(self.decode_target);
+                let least = if packet.encoding > target.encoding() {
+                    Dti::Switch
+                } else {
+                    Dti::Discardable
+                };
+                dti >= least
+            }
+        }
+    }
+
+    /// Changes the decode target at a frame where that is possible, or asks for
+    /// a key frame where no other frame will ever do.
+    fn approach(&mut self, place: Place, frame: &DdFrame, wanted: u8) {
+        if self.decode_target == wanted {
+            return;
+        }
+        let referenced = frame.diffs.as_slice();
+        if frame.dtis.get(wanted) == Dti::Switch
+            && referenced
+                .iter()
+                .all(|diff| self.frames.accepted_back(place, *diff))
+        {
+            self.decode_target = wanted;
+        } else if !leads_to(&frame.structure, self.decode_target, wanted) {
+            self.choice.needs_keyframe = true;
+        }
+    }
+}
+
+/// The highest decode target up to `wanted` that the sender is producing.
+fn available(frame: &DdFrame, wanted: u8) -> Option<u8> {
+    let highest = wanted.min(frame.structure.decode_targets() - 1);
+    let upto = frame.active_targets & u32::MAX >> (31 - u32::from(highest));
+    (upto != 0).then(|| (31 - upto.leading_zeros()) as u8)
+}
+
+/// Whether delta frames of one decode target can lead to another.
+fn leads_to(structure: &Structure, from: u8, to: u8) -> bool {
+    structure.templates.iter().any(|template| {
+        structure.predicts_over_time(template)
+            && template.dtis.get(from) != Dti::NotPresent
+            && template.dtis.get(to) == Dti::Switch
+    })
+}

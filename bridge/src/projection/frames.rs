@@ -1,0 +1,548 @@
+//! Frames of a source's encodings as their packets arrive, and the numbers
+//! under which the receiver gets those that are accepted.
+//!
+//! A frame's fate is decided once, on the first of its packets seen; all its
+//! packets then share one shift of sequence number and timestamp. Where the
+//! shift of a new frame follows from its predecessors, packets that were seen
+//! and withheld are closed up, and packets that were not seen leave their room,
+//! so that they fit in if they come late.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::Output;
+use crate::rtp::PacketIndex;
+
+/// Most frames remembered of an encoding, and the largest step of frame ids
+/// that is a step and not a restart.
+pub(super) const MAX_FRAMES: usize = 500;
+/// Most frames remembered of an encoding from which none was accepted.
+const MAX_REJECTED: usize = 64;
+/// A step of timestamps this large is a restart.
+const MAX_TIMESTAMP_STEP: u32 = MAX_FRAMES as u32 * 180_000;
+/// Unwrapped ids start here: a multiple of every id's modulus.
+const FIRST_ID: u64 = 1 << 32;
+
+/// A packet as the frame map sees it. `C` is what the codec decides by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sight<C> {
+    pub(super) encoding: u8,
+    pub(super) index: PacketIndex,
+    pub(super) timestamp: u32,
+    /// The frame's id on the wire, which counts modulo `modulus`.
+    pub(super) id: u16,
+    pub(super) modulus: u32,
+    /// First and last packet of the frame.
+    pub(super) starts: bool,
+    pub(super) ends: bool,
+    pub(super) codec: C,
+}
+
+/// Where a packet's frame is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    map: usize,
+    at: usize,
+    /// The packet is the first one seen of its frame.
+    pub(super) new: bool,
+    restarted: bool,
+}
+
+/// How an accepted frame is numbered. `M` are the codec's own numbers.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Numbers<M> {
+    /// To be added to the packet index, modulo 2^64.
+    sequence_delta: u64,
+    pub(super) timestamp_delta: u32,
+    pub(super) codec: M,
+}
+
+impl<M> Numbers<M> {
+    pub(super) fn index(&self, received: PacketIndex) -> PacketIndex {
+        PacketIndex(received.0.wrapping_add(self.sequence_delta))
+    }
+}
+
+/// What a newly accepted frame follows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After<M> {
+    /// An accepted frame of the same encoding, with its numbers and so many
+    /// steps of frame ids before, those of withheld frames left out.
+    Frame { numbers: M, ids: u64 },
+    /// The same encoding before it restarted its ids.
+    Restart { numbers: M },
+    /// Another encoding, or the same before the source was suspended: the
+    /// newest frame's wire id and its numbers.
+    Switch { id: u16, numbers: M },
+    /// Nothing.
+    Nothing,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Frame<C, M> {
+    id: u64,
+    timestamp: u32,
+    /// The lowest and the highest packet seen.
+    first: PacketIndex,
+    last: PacketIndex,
+    /// Whether those are the frame's own first and last.
+    starts: bool,
+    ends: bool,
+    /// Nothing above `last` belongs to the frame any more: its room is taken.
+    closed: bool,
+    codec: C,
+    /// `None`: rejected, or not decided on yet.
+    numbers: Option<Numbers<M>>,
+}
+
+/// The room between two neighbouring frames of one encoding: steps of packet
+/// index and of frame id, without what the receiver does not get.
+fn step<C, M>(from: &Frame<C, M>, to: &Frame<C, M>) -> (i64, u64) {
+    let withheld = from.numbers.is_none();
+    let ids = to.id - from.id;
+    let mut gap = to.first.0.wrapping_sub(from.last.0) as i64;
+    if withheld && to.numbers.is_none() && ids == 1 {
+        gap = 0;
+    }
+    if withheld && !from.ends && gap > 1 {
+        gap -= 1;
+    }
+    if to.numbers.is_none() && !to.starts && gap > 1 {
+        gap -= 1;
+    }
+    if withheld && gap > 0 {
+        gap -= 1;
+    }
+    (gap, ids - u64::from(withheld))
+}
+
+/// The frames of one encoding, by id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct FrameMap<C, M> {
+    encoding: u8,
+    frames: VecDeque<Frame<C, M>>,
+    accepted: usize,
+}
+
+impl<C, M> FrameMap<C, M> {
+    fn find(&self, id: u64) -> Result<usize, usize> {
+        // Nearly always the newest frame, or the one after it.
+        match self.frames.back() {
+            Some(newest) if newest.id == id => Ok(self.frames.len() - 1),
+            Some(newest) if newest.id < id => Err(self.frames.len()),
+            _ => self.frames.binary_search_by_key(&id, |frame| frame.id),
+        }
+    }
+
+    /// The id without its wrapping, and whether it is a restart; `None` for
+    /// packets from before the map.
+    fn unwrap(&self, sight: &Sight<C>) -> Option<(u64, bool)> {
+        let modulus = u64::from(sight.modulus);
+        let wire = u64::from(sight.id);
+        let Some(newest) = self.frames.back() else {
+            return Some((FIRST_ID + wire, false));
+        };
+        let ahead = (wire + modulus - newest.id % modulus) % modulus;
+        let step = if ahead < modulus / 2 {
+            ahead as i64
+        } else {
+            ahead as i64 - modulus as i64
+        };
+        let timestamp_step = sight.timestamp.wrapping_sub(newest.timestamp) as i32;
+        let later = sight.index > newest.last;
+        let restarted = step > MAX_FRAMES as i64
+            || step < 0 && (later || timestamp_step > 0)
+            || timestamp_step > MAX_TIMESTAMP_STEP as i32;
+        if restarted {
+            let id = (newest.id / modulus + 2) * modulus + wire;
+            return later.then_some((id, true));
+        }
+        if step < -(MAX_FRAMES as i64) {
+            return None;
+        }
+        Some((newest.id.checked_add_signed(step)?, false))
+    }
+
+    /// Forgets the oldest frames beyond the bounds.
+    fn trim(&mut self) {
+        let most = if self.accepted == 0 {
+            MAX_REJECTED
+        } else {
+            MAX_FRAMES
+        };
+        while self.frames.len() > most
+            && let Some(oldest) = self.frames.pop_front()
+        {
+            self.accepted -= usize::from(oldest.numbers.is_some());
+        }
+    }
+
+    /// The nearest accepted frame before `at`, and the steps from it.
+    fn reference(&self, at: usize) -> Option<(&Frame<C, M>, i64, u64)> {
+        let (mut gap, mut ids) = (0, 0);
+        for before in (0..at).rev() {
+            let frame = &self.frames[before];
+            let (frame_gap, frame_ids) = step(frame, &self.frames[before + 1]);
+            gap += frame_gap;
+            ids += frame_ids;
+            if frame.numbers.is_some() {
+                return Some((frame, gap, ids));
+            }
+        }
+        None
+    }
+
+    /// Whether an index for the frame at `at` lies between those of the
+    /// accepted frames around it.
+    fn fits(&self, at: usize, index: PacketIndex) -> bool {
+        let out = |frame: &Frame<C, M>, received| frame.numbers.as_ref().map(|n| n.index(received));
+        let below = (0..at).rev().find_map(|at| {
+            let frame = &self.frames[at];
+            out(frame, frame.last)
+        });
+        let above = (at + 1..self.frames.len()).find_map(|at| {
+            let frame = &self.frames[at];
+            out(frame, frame.first)
+        });
+        below.is_none_or(|below| below < index) && above.is_none_or(|above| index < above)
+    }
+}
+
+/// The newest accepted frame.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Newest<M> {
+    encoding: u8,
+    id: u64,
+    numbers: Numbers<M>,
+}
+
+/// Where the receiver entered what it gets now.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Entry {
+    encoding: u8,
+    id: u64,
+    /// The lowest index that belongs to it.
+    first: PacketIndex,
+}
+
+/// The frames of all encodings of a source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Frames<C, M> {
+    maps: Vec<FrameMap<C, M>>,
+    newest: Option<Newest<M>>,
+    entry: Option<Entry>,
+    /// Packets have passed unseen: the next frame cannot be numbered by its
+    /// distance from the last.
+    interrupted: bool,
+}
+
+impl<C, M> Default for Frames<C, M> {
+    fn default() -> Self {
+        Self {
+            maps: Vec::new(),
+            newest: None,
+            entry: None,
+            interrupted: false,
+        }
+    }
+}
+
+impl<C: Copy, M: Copy> Frames<C, M> {
+    /// Whether any frame has been accepted.
+    pub(super) fn started(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// The encoding and the numbers of the newest accepted frame.
+    pub(super) fn newest(&self) -> Option<(u8, Numbers<M>)> {
+        self.newest.map(|newest| (newest.encoding, newest.numbers))
+    }
+
+    /// The wire id of the newest accepted frame and its codec's numbers.
+    pub(super) fn newest_id(&self) -> Option<(u16, M)> {
+        self.newest
+            .map(|newest| (newest.id as u16, newest.numbers.codec))
+    }
+
+    /// From here on packets are not shown to [`Self::see`] until the source is
+    /// wanted again.
+    pub(super) fn interrupt(&mut self) {
+        self.interrupted = true;
+    }
+
+    /// Enters a packet into its frame. `None`: it is too old, contradicts what
+    /// is known of its frame and the frames around it, or its room is taken.
+    pub(super) fn see(&mut self, sight: &Sight<C>) -> Option<Place> {
+        let known = self.maps.iter().position(|m| m.encoding == sight.encoding);
+        let map_at = known.unwrap_or_else(|| {
+            self.maps.push(FrameMap {
+                encoding: sight.encoding,
+                frames: VecDeque::new(),
+                accepted: 0,
+            });
+            self.maps.len() - 1
+        });
+        let map = &mut self.maps[map_at];
+        let (id, restarted) = map.unwrap(sight)?;
+        if restarted {
+            map.frames.clear();
+            map.accepted = 0;
+        }
+        let place = |at, new| Place {
+            map: map_at,
+            at,
+            new,
+            restarted,
+        };
+        match map.find(id) {
+            Ok(at) => {
+                if !map.frames[at].extend(sight) {
+                    return None;
+                }
+                let overlaps = |other: Option<&Frame<C, M>>, before: bool| {
+                    other.is_some_and(|other| {
+                        if before {
+                            sight.index <= other.last
+                        } else {
+                            sight.index >= other.first
+                        }
+                    })
+                };
+                let before = at.checked_sub(1).and_then(|at| map.frames.get(at));
+                if overlaps(before, true) || overlaps(map.frames.get(at + 1), false) {
+                    return None;
+                }
+                map.frames[at].take(sight);
+                Some(place(at, false))
+            }
+            Err(at) => {
+                let full = map.frames.len() >= MAX_FRAMES
+                    || map.accepted == 0 && map.frames.len() >= MAX_REJECTED;
+                if at == 0 && full {
+                    return None;
+                }
+                let follows = at == 0 || map.frames[at - 1].last < sight.index;
+                let precedes = map.frames.get(at).is_none_or(|f| sight.index < f.first);
+                if !follows || !precedes {
+                    return None;
+                }
+                map.frames.insert(
+                    at,
+                    Frame {
+                        id,
+                        timestamp: sight.timestamp,
+                        first: sight.index,
+                        last: sight.index,
+                        starts: sight.starts,
+                        ends: sight.ends,
+                        closed: false,
+                        codec: sight.codec,
+                        numbers: None,
+                    },
+                );
+                let before = map.frames.len();
+                map.trim();
+                let at = at.checked_sub(before - map.frames.len())?;
+                Some(place(at, true))
+            }
+        }
+    }
+
+    /// Whether the frame lies before the point where the receiver entered its
+    /// encoding, or the encoding it is of was restarted.
+    pub(super) fn precedes_entry(&self, place: Place) -> bool {
+        let map = &self.maps[place.map];
+        self.entry.is_some_and(|entry| {
+            entry.encoding == map.encoding && map.frames[place.at].id < entry.id
+        })
+    }
+
+    /// Whether a later frame of the same encoding, for which `test` holds, has
+    /// been rejected.
+    pub(super) fn rejected_later(&self, place: Place, test: impl Fn(&C) -> bool) -> bool {
+        self.maps[place.map]
+            .frames
+            .range(place.at + 1..)
+            .any(|frame| frame.numbers.is_none() && test(&frame.codec))
+    }
+
+    /// Whether the frame so many ids back is known and accepted.
+    pub(super) fn accepted_back(&self, place: Place, ids: u16) -> bool {
+        let map = &self.maps[place.map];
+        let id = map.frames[place.at].id - u64::from(ids);
+        map.find(id)
+            .is_ok_and(|at| map.frames[at].numbers.is_some())
+    }
+
+    /// Walks back over frames with adjacent ids, while they are known, to the
+    /// nearest for which `test` holds; whether that one was accepted.
+    pub(super) fn adjacent_back(&self, place: Place, test: impl Fn(&C) -> bool) -> Option<bool> {
+        let frames = &self.maps[place.map].frames;
+        for at in (0..place.at).rev() {
+            if frames[at].id + 1 != frames[at + 1].id {
+                return None;
+            }
+            if test(&frames[at].codec) {
+                return Some(frames[at].numbers.is_some());
+            }
+        }
+        None
+    }
+
+    /// Accepts a new frame; `codec` makes the codec's own numbers from those of
+    /// the frame it follows. `false` if there is no room for it after all.
+    pub(super) fn accept(
+        &mut self,
+        place: Place,
+        arrival: Instant,
+        output: &mut Output,
+        codec: impl FnOnce(After<M>) -> M,
+    ) -> bool {
+        let map = &self.maps[place.map];
+        let frame = &map.frames[place.at];
+        let (id, timestamp, first) = (frame.id, frame.timestamp, frame.first);
+        let encoding = map.encoding;
+        let is_last = place.at + 1 == map.frames.len();
+        let continues = !self.interrupted && self.newest.is_some_and(|n| n.encoding == encoding);
+        let reference = (continues && !place.restarted)
+            .then(|| map.reference(place.at))
+            .flatten();
+
+        let mut entered = false;
+        let numbers = if let Some((from, gap, ids)) = reference {
+            let numbers = from.numbers.as_ref().expect("a reference is accepted");
+            let index = PacketIndex(numbers.index(from.last).0.wrapping_add_signed(gap));
+            if !map.fits(place.at, index) {
+                return false;
+            }
+            Numbers {
+                sequence_delta: index.0.wrapping_sub(first.0),
+                timestamp_delta: numbers.timestamp_delta,
+                codec: codec(After::Frame {
+                    numbers: numbers.codec,
+                    ids,
+                }),
+            }
+        } else if continues && !is_last {
+            return false;
+        } else {
+            entered = true;
+            let before = self.newest;
+            let linear = before.filter(|before| {
+                let forward = timestamp
+                    .wrapping_add(before.numbers.timestamp_delta)
+                    .wrapping_sub(output.timestamp) as i32;
+                continues
+                    && place.restarted
+                    && before.numbers.index(first) > output.highest
+                    && forward > 0
+            });
+            if let Some(before) = linear {
+                Numbers {
+                    codec: codec(After::Restart {
+                        numbers: before.numbers.codec,
+                    }),
+                    ..before.numbers
+                }
+            } else {
+                let index = self.index_after_newest(output);
+                Numbers {
+                    sequence_delta: index.0.wrapping_sub(first.0),
+                    timestamp_delta: output.next_timestamp(arrival).wrapping_sub(timestamp),
+                    codec: codec(match before {
+                        Some(before) => After::Switch {
+                            id: before.id as u16,
+                            numbers: before.numbers.codec,
+                        },
+                        None => After::Nothing,
+                    }),
+                }
+            }
+        };
+
+        let map = &mut self.maps[place.map];
+        map.frames[place.at].numbers = Some(numbers);
+        map.accepted += 1;
+        if entered {
+            self.interrupted = false;
+            self.entry = Some(Entry {
+                encoding,
+                id,
+                first: numbers.index(first),
+            });
+        }
+        if entered || self.newest.is_none_or(|newest| newest.id < id) {
+            self.newest = Some(Newest {
+                encoding,
+                id,
+                numbers,
+            });
+            output.begin_frame(timestamp.wrapping_add(numbers.timestamp_delta), arrival);
+        }
+        true
+    }
+
+    /// The index for a frame that starts anew: the next one, or one more where
+    /// the newest frame's end was not seen. Then that frame is closed.
+    fn index_after_newest(&mut self, output: &Output) -> PacketIndex {
+        let next = output.highest.0 + 1;
+        let Some(newest) = self.newest else {
+            return PacketIndex(next);
+        };
+        let map = self.maps.iter_mut().find(|m| m.encoding == newest.encoding);
+        if let Some(map) = map
+            && let Ok(at) = map.find(newest.id)
+            && !map.frames[at].ends
+        {
+            map.frames[at].closed = true;
+            return PacketIndex(next + 1);
+        }
+        PacketIndex(next)
+    }
+
+    /// The numbers of a packet whose frame is accepted.
+    pub(super) fn numbers(
+        &self,
+        place: Place,
+        index: PacketIndex,
+        output: &mut Output,
+    ) -> Option<Numbers<M>> {
+        let map = &self.maps[place.map];
+        let frame = &map.frames[place.at];
+        let numbers = frame.numbers?;
+        let out = numbers.index(index);
+        if let Some(entry) = self.entry
+            && entry.encoding == map.encoding
+            && frame.id >= entry.id
+            && out < entry.first
+        {
+            return None;
+        }
+        if out > output.highest {
+            output.highest = out;
+        } else if !map.fits(place.at, out) {
+            return None;
+        }
+        Some(numbers)
+    }
+}
+
+impl<C, M> Frame<C, M> {
+    /// Whether a packet can belong to this frame.
+    fn extend(&self, sight: &Sight<C>) -> bool {
+        sight.timestamp == self.timestamp
+            && !(sight.index > self.last && (self.closed || self.ends))
+            && !(sight.index < self.first && self.starts)
+            && !(sight.starts && sight.index > self.first)
+            && !(sight.ends && sight.index < self.last)
+    }
+
+    fn take(&mut self, sight: &Sight<C>) {
+        self.first = self.first.min(sight.index);
+        self.last = self.last.max(sight.index);
+        self.starts |= sight.starts;
+        self.ends |= sight.ends;
+    }
+}

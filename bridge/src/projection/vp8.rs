@@ -1,0 +1,155 @@
+//! VP8 projection: turns one sender's simulcast encodings and temporal layers
+//! into the single stream that one receiver decodes.
+//!
+//! In: packets of several SSRCs, each with its own sequence numbers,
+//! timestamps (90 kHz), PictureID (15 bits), TL0PICIDX (8 bits): RFC 7741 §4.2.
+//! Out: the same payloads under one SSRC, those four rewritten so that each
+//! advances as if the sender had never changed layer. PictureIDs of withheld
+//! frames are closed up, those of lost frames leave a gap.
+//! A change of encoding happens on a key frame only; temporal layers are
+//! dropped and taken up at any time, as far as what is left can be decoded.
+
+use serde::{Deserialize, Serialize};
+
+use super::choice::{EncodingChoice, Verdict};
+use super::frames::{After, Frames, Place, Sight};
+use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
+use crate::rtp::vp8::Descriptor;
+
+/// What a VP8 frame is decided by.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Picture {
+    key: bool,
+    temporal_id: u8,
+}
+
+/// A frame's own numbers as the receiver gets them.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct PictureNumbers {
+    picture_id: u16,
+    tl0_pic_idx: u8,
+    /// From received to sent TL0PICIDX, modulo 2^8.
+    tl0_delta: u8,
+}
+
+/// The VP8 frames of a source, and what one receiver gets of them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Vp8 {
+    choice: EncodingChoice,
+    frames: Frames<Picture, PictureNumbers>,
+}
+
+impl Vp8 {
+    pub(super) fn needs_keyframe(&self) -> bool {
+        !self.frames.started() || self.choice.needs_keyframe
+    }
+
+    pub(super) fn timestamp_delta(&self, encoding: u8) -> Option<u32> {
+        let (newest, numbers) = self.frames.newest()?;
+        (newest == encoding && self.choice.current() == Some(encoding))
+            .then_some(numbers.timestamp_delta)
+    }
+
+    pub(super) fn project(
+        &mut self,
+        packet: &IncomingVideo<'_>,
+        descriptor: &Descriptor,
+        target: Option<LayerIndex>,
+        output: &mut Output,
+    ) -> Option<Rewrite> {
+        let Some(target) = target else {
+            self.choice.suspend();
+            self.frames.interrupt();
+            return None;
+        };
+        let picture_id = descriptor.picture_id?;
+        let picture = Picture {
+            key: descriptor.key_frame,
+            temporal_id: descriptor.temporal_id?,
+        };
+        self.choice.aim(target.encoding());
+        let place = self.frames.see(&Sight {
+            encoding: packet.encoding,
+            index: packet.index,
+            timestamp: packet.timestamp,
+            id: picture_id.value,
+            modulus: u32::from(picture_id.modulus()),
+            starts: descriptor.start_of_frame,
+            ends: packet.marker,
+            codec: picture,
+        })?;
+        if place.new && self.wanted(place, packet, picture, target) {
+            let tl0_pic_idx = descriptor.tl0_pic_idx.unwrap_or(0);
+            self.frames.accept(place, packet.arrival, output, |after| {
+                let next = |numbers: PictureNumbers, ids: u64, tl0_delta: u8| PictureNumbers {
+                    picture_id: numbers.picture_id.wrapping_add(ids as u16),
+                    tl0_pic_idx: tl0_pic_idx.wrapping_add(tl0_delta),
+                    tl0_delta,
+                };
+                match after {
+                    After::Frame { numbers, ids } => next(numbers, ids, numbers.tl0_delta),
+                    After::Restart { numbers } => next(numbers, 1, numbers.tl0_delta),
+                    After::Switch { numbers, .. } => {
+                        let tl0 = numbers.tl0_pic_idx.wrapping_add(1);
+                        next(numbers, 1, tl0.wrapping_sub(tl0_pic_idx))
+                    }
+                    After::Nothing => PictureNumbers {
+                        picture_id: picture_id.value,
+                        tl0_pic_idx,
+                        tl0_delta: 0,
+                    },
+                }
+            });
+        }
+        let numbers = self.frames.numbers(place, packet.index, output)?;
+        Some(Rewrite {
+            ssrc: output.ssrc,
+            index: numbers.index(packet.index),
+            timestamp: packet.timestamp.wrapping_add(numbers.timestamp_delta),
+            marker: packet.marker,
+            codec: CodecRewrite::Vp8 {
+                picture_id: numbers.codec.picture_id & 0x7fff,
+                tl0_pic_idx: numbers.codec.tl0_pic_idx,
+            },
+        })
+    }
+
+    /// Decides on a frame by the first of its packets seen.
+    fn wanted(
+        &mut self,
+        place: Place,
+        packet: &IncomingVideo<'_>,
+        picture: Picture,
+        target: LayerIndex,
+    ) -> bool {
+        // After what has been rejected, its stream cannot be entered here.
+        let elsewhere = self
+            .frames
+            .newest()
+            .is_some_and(|(newest, _)| newest != packet.encoding);
+        let key = picture.key
+            && !(elsewhere && self.frames.rejected_later(place, |p| p.temporal_id == 0));
+        match self.choice.decide(packet.encoding, key, packet.arrival) {
+            Verdict::Reject => false,
+            Verdict::Enter => true,
+            Verdict::Continue if self.frames.precedes_entry(place) => false,
+            Verdict::Continue => {
+                let layers = match packet.encoding.cmp(&target.encoding()) {
+                    std::cmp::Ordering::Greater => 0,
+                    std::cmp::Ordering::Less => u8::MAX,
+                    std::cmp::Ordering::Equal => target.temporal_id(),
+                };
+                picture.temporal_id <= layers
+                    && (picture.temporal_id == 0 || self.decodable(place, picture.temporal_id))
+            }
+        }
+    }
+
+    /// Whether what a frame of a temporal layer refers to was forwarded, as far
+    /// as that is known.
+    fn decodable(&self, place: Place, temporal_id: u8) -> bool {
+        self.frames
+            .adjacent_back(place, |p| p.key || p.temporal_id <= temporal_id)
+            .unwrap_or(true)
+    }
+}

@@ -1,0 +1,680 @@
+//! SRTP and SRTCP (RFC 3711, RFC 7714): opens and seals packets where they lie.
+//!
+//! Ciphers, key schedules and the hash's keyed state are made once for a peer
+//! and direction; a packet costs no allocation. What has to survive a process
+//! (keys, rollover counters, replay windows) is plain data of its own:
+//! [`MasterKey`], [`InboundState`], [`OutboundState`].
+//!
+//! Nothing is remembered of a packet, not even its SSRC, before its tag has
+//! been verified, and every RTCP packet is authenticated, encrypted or not.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::iv::FixedLength;
+use aws_lc_rs::{aead, constant_time, hmac};
+use serde::{Deserialize, Serialize};
+
+use crate::rtp::{self, PacketIndex, RtpError, Ssrc};
+
+/// SSRCs remembered of one peer (`jitsi-videobridge` keeps as many); the one
+/// that has been silent longest makes room for a new one.
+pub const MAX_STREAMS: usize = 1024;
+/// Packets that may come out of order, RTP and RTCP.
+const RTP_WINDOW: u64 = 1024;
+const RTCP_WINDOW: u64 = 128;
+
+const GCM_TAG: usize = 16;
+const HMAC_TAG: usize = 10;
+/// The E bit and the index at the end of an SRTCP packet.
+const RTCP_TRAILER: usize = 4;
+/// The part of an RTCP packet that is never encrypted.
+const RTCP_HEADER: usize = 8;
+/// Indices of SRTCP are 31 bits; no key may see one twice.
+const RTCP_INDICES: u32 = 1 << 31;
+
+/// Protection profiles of DTLS-SRTP (RFC 5764 §4.1.2, RFC 7714 §14.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    AeadAes256Gcm,
+    AeadAes128Gcm,
+    Aes128CmSha1_80,
+}
+
+impl Profile {
+    /// The registered name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AeadAes256Gcm => "SRTP_AEAD_AES_256_GCM",
+            Self::AeadAes128Gcm => "SRTP_AEAD_AES_128_GCM",
+            Self::Aes128CmSha1_80 => "SRTP_AES128_CM_HMAC_SHA1_80",
+        }
+    }
+
+    /// Octets of a master key.
+    pub fn key_len(self) -> usize {
+        match self {
+            Self::AeadAes256Gcm => 32,
+            Self::AeadAes128Gcm | Self::Aes128CmSha1_80 => 16,
+        }
+    }
+
+    /// Octets of a master salt.
+    pub fn salt_len(self) -> usize {
+        match self {
+            Self::AeadAes256Gcm | Self::AeadAes128Gcm => 12,
+            Self::Aes128CmSha1_80 => 14,
+        }
+    }
+
+    /// Octets by which a sealed RTP packet is longer.
+    pub fn rtp_overhead(self) -> usize {
+        match self {
+            Self::AeadAes256Gcm | Self::AeadAes128Gcm => GCM_TAG,
+            Self::Aes128CmSha1_80 => HMAC_TAG,
+        }
+    }
+
+    /// Octets by which a sealed RTCP packet is longer.
+    pub fn rtcp_overhead(self) -> usize {
+        self.rtp_overhead() + RTCP_TRAILER
+    }
+}
+
+/// Master key and salt of one direction.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterKey {
+    profile: Profile,
+    key: Vec<u8>,
+    salt: Vec<u8>,
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MasterKey")
+            .field("profile", &self.profile)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MasterKey {
+    /// `None` if key or salt have not the lengths of the profile.
+    pub fn new(profile: Profile, key: &[u8], salt: &[u8]) -> Option<Self> {
+        (key.len() == profile.key_len() && salt.len() == profile.salt_len()).then(|| Self {
+            profile,
+            key: key.to_vec(),
+            salt: salt.to_vec(),
+        })
+    }
+
+    /// The profile the key is for.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// The key derivation of RFC 3711 §4.3, with a derivation rate of 0. For
+    /// AEAD profiles the salt counts as if zeros followed it (RFC 7714 §11).
+    fn derive(&self, label: u8, out: &mut [u8]) {
+        let mut block = [0; 16];
+        block[..self.salt.len()].copy_from_slice(&self.salt);
+        block[7] ^= label;
+        out.fill(0);
+        counter_mode(&self.key).apply(block, out);
+    }
+}
+
+/// What a DTLS handshake gives for SRTP: a key for each direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyingMaterial {
+    /// What the DTLS client sends with.
+    pub client: MasterKey,
+    /// What the DTLS server sends with.
+    pub server: MasterKey,
+}
+
+impl KeyingMaterial {
+    /// Octets to ask the exporter `EXTRACTOR-dtls_srtp` for (RFC 5764 §4.2).
+    pub fn exported_len(profile: Profile) -> usize {
+        2 * (profile.key_len() + profile.salt_len())
+    }
+
+    /// Divides the exporter's octets; `None` if there are too few.
+    pub fn from_exporter(profile: Profile, exported: &[u8]) -> Option<Self> {
+        let (client_key, rest) = exported.split_at_checked(profile.key_len())?;
+        let (server_key, rest) = rest.split_at_checked(profile.key_len())?;
+        let (client_salt, rest) = rest.split_at_checked(profile.salt_len())?;
+        let server_salt = rest.get(..profile.salt_len())?;
+        Some(Self {
+            client: MasterKey::new(profile, client_key, client_salt)?,
+            server: MasterKey::new(profile, server_key, server_salt)?,
+        })
+    }
+}
+
+/// Why a packet was refused. The peer's doing, or an attacker's, never ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SrtpError {
+    /// Too short for header and tag.
+    #[error("too short for its header and tag")]
+    Truncated,
+    /// Not RTP at all.
+    #[error("{0}")]
+    Header(#[from] RtpError),
+    /// Its index has been accepted before, or lies below the replay window
+    /// (RFC 3711 §3.3.2). Says nothing about authenticity.
+    #[error("replay of {ssrc:?} at {index:?}")]
+    Replayed { ssrc: Ssrc, index: PacketIndex },
+    /// The tag does not match.
+    #[error("authentication failed")]
+    Forged,
+}
+
+/// AES in counter mode with its key schedule made.
+struct CounterMode(EncryptingKey);
+
+fn counter_mode(key: &[u8]) -> CounterMode {
+    let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
+    let key = UnboundCipherKey::new(algorithm, key).expect("the length fits the algorithm");
+    CounterMode(EncryptingKey::ctr(key).expect("AES has a counter mode"))
+}
+
+impl CounterMode {
+    fn apply(&self, iv: [u8; 16], data: &mut [u8]) {
+        let context = EncryptionContext::Iv128(FixedLength::from(iv));
+        self.0
+            .less_safe_encrypt(data, context)
+            .expect("counter mode takes any length");
+    }
+}
+
+/// The session keys for RTP, or those for RTCP, of one direction.
+enum Cipher {
+    Gcm {
+        key: aead::LessSafeKey,
+        salt: [u8; 12],
+    },
+    Cm(Box<CmKeys>),
+}
+
+struct CmKeys {
+    key: CounterMode,
+    salt: [u8; 14],
+    authentication: hmac::Key,
+}
+
+impl Cipher {
+    /// `label` is that of the encryption key: 0 for RTP, 3 for RTCP.
+    fn new(master: &MasterKey, label: u8) -> Self {
+        let mut key = [0; 32];
+        let key = &mut key[..master.profile.key_len()];
+        master.derive(label, key);
+        let gcm = |algorithm| {
+            let key = aead::UnboundKey::new(algorithm, key).expect("the length fits");
+            let mut salt = [0; 12];
+            master.derive(label + 2, &mut salt);
+            Self::Gcm {
+                key: aead::LessSafeKey::new(key),
+                salt,
+            }
+        };
+        match master.profile {
+            Profile::AeadAes256Gcm => gcm(&aead::AES_256_GCM),
+            Profile::AeadAes128Gcm => gcm(&aead::AES_128_GCM),
+            Profile::Aes128CmSha1_80 => {
+                let mut authentication = [0; 20];
+                master.derive(label + 1, &mut authentication);
+                let mut salt = [0; 14];
+                master.derive(label + 2, &mut salt);
+                Self::Cm(Box::new(CmKeys {
+                    key: counter_mode(key),
+                    salt,
+                    authentication: hmac::Key::new(
+                        hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+                        &authentication,
+                    ),
+                }))
+            }
+        }
+    }
+
+    /// Decrypts `packet[header_len..]` and answers the length without tag.
+    fn open_rtp(
+        &self,
+        ssrc: Ssrc,
+        index: PacketIndex,
+        header_len: usize,
+        packet: &mut [u8],
+    ) -> Result<usize, SrtpError> {
+        match self {
+            Self::Gcm { key, salt } => {
+                let (header, body) = packet.split_at_mut(header_len);
+                let nonce = gcm_nonce(salt, ssrc, index.0);
+                let plain = key
+                    .open_in_place(nonce, aead::Aad::from(&*header), body)
+                    .map_err(|_| SrtpError::Forged)?
+                    .len();
+                Ok(header_len + plain)
+            }
+            Self::Cm(cm) => {
+                let len = packet
+                    .len()
+                    .checked_sub(HMAC_TAG)
+                    .filter(|len| *len >= header_len)
+                    .ok_or(SrtpError::Truncated)?;
+                let mut tag = [0; HMAC_TAG];
+                tag.copy_from_slice(&packet[len..]);
+                // The rollover counter is authenticated behind the packet, just
+                // where the tag was.
+                packet[len..len + 4].copy_from_slice(&index.rollover_counter().to_be_bytes());
+                verify(&cm.authentication, &packet[..len + 4], &tag)?;
+                cm.key
+                    .apply(cm_iv(&cm.salt, ssrc, index.0), &mut packet[header_len..len]);
+                Ok(len)
+            }
+        }
+    }
+
+    /// Encrypts what follows the header in `packet[start..]` and appends the tag.
+    fn seal_rtp(
+        &self,
+        ssrc: Ssrc,
+        index: PacketIndex,
+        header_len: usize,
+        packet: &mut Vec<u8>,
+        start: usize,
+    ) {
+        match self {
+            Self::Gcm { key, salt } => {
+                let (header, body) = packet[start..].split_at_mut(header_len);
+                let nonce = gcm_nonce(salt, ssrc, index.0);
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, aead::Aad::from(&*header), body)
+                    .expect("a packet is shorter than GCM's limit");
+                packet.extend_from_slice(tag.as_ref());
+            }
+            Self::Cm(cm) => {
+                cm.key.apply(
+                    cm_iv(&cm.salt, ssrc, index.0),
+                    &mut packet[start + header_len..],
+                );
+                let end = packet.len();
+                packet.extend_from_slice(&index.rollover_counter().to_be_bytes());
+                let tag = hmac::sign(&cm.authentication, &packet[start..]);
+                packet.truncate(end);
+                packet.extend_from_slice(&tag.as_ref()[..HMAC_TAG]);
+            }
+        }
+    }
+
+    /// Decrypts an RTCP packet, if it is encrypted, and answers the length
+    /// without tag and trailer. It is at least as long as header, tag and
+    /// trailer together.
+    fn open_rtcp(&self, ssrc: Ssrc, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        match self {
+            Self::Gcm { key, salt } => {
+                let (sealed, trailer) = packet
+                    .split_last_chunk_mut::<RTCP_TRAILER>()
+                    .ok_or(SrtpError::Truncated)?;
+                let trailer = *trailer;
+                let (encrypted, index) = read_trailer(trailer);
+                let nonce = gcm_nonce(salt, ssrc, index);
+                if encrypted {
+                    let (header, body) = sealed.split_at_mut(RTCP_HEADER);
+                    let mut aad = [0; RTCP_HEADER + RTCP_TRAILER];
+                    aad[..RTCP_HEADER].copy_from_slice(header);
+                    aad[RTCP_HEADER..].copy_from_slice(&trailer);
+                    let plain = key
+                        .open_in_place(nonce, aead::Aad::from(aad), body)
+                        .map_err(|_| SrtpError::Forged)?
+                        .len();
+                    Ok(RTCP_HEADER + plain)
+                } else {
+                    // All is associated data, the trailer right behind the
+                    // packet: move it there, over the tag.
+                    let len = sealed.len() - GCM_TAG;
+                    let mut tag = [0; GCM_TAG];
+                    tag.copy_from_slice(&sealed[len..]);
+                    let aad = &mut packet[..len + RTCP_TRAILER];
+                    aad[len..].copy_from_slice(&trailer);
+                    key.open_in_place(nonce, aead::Aad::from(&*aad), &mut tag)
+                        .map_err(|_| SrtpError::Forged)?;
+                    Ok(len)
+                }
+            }
+            Self::Cm(cm) => {
+                let (authenticated, tag) = packet.split_at_mut(packet.len() - HMAC_TAG);
+                verify(&cm.authentication, authenticated, tag)?;
+                let (plain, trailer) = authenticated
+                    .split_last_chunk_mut::<RTCP_TRAILER>()
+                    .ok_or(SrtpError::Truncated)?;
+                let (encrypted, index) = read_trailer(*trailer);
+                if encrypted {
+                    cm.key
+                        .apply(cm_iv(&cm.salt, ssrc, index), &mut plain[RTCP_HEADER..]);
+                }
+                Ok(plain.len())
+            }
+        }
+    }
+
+    /// Encrypts `packet[start..]` and appends tag and trailer.
+    fn seal_rtcp(&self, ssrc: Ssrc, index: u32, packet: &mut Vec<u8>, start: usize) {
+        let trailer = (1 << 31 | index).to_be_bytes();
+        match self {
+            Self::Gcm { key, salt } => {
+                let (header, body) = packet[start..].split_at_mut(RTCP_HEADER);
+                let mut aad = [0; RTCP_HEADER + RTCP_TRAILER];
+                aad[..RTCP_HEADER].copy_from_slice(header);
+                aad[RTCP_HEADER..].copy_from_slice(&trailer);
+                let nonce = gcm_nonce(salt, ssrc, u64::from(index));
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, aead::Aad::from(aad), body)
+                    .expect("a packet is shorter than GCM's limit");
+                packet.extend_from_slice(tag.as_ref());
+                packet.extend_from_slice(&trailer);
+            }
+            Self::Cm(cm) => {
+                cm.key.apply(
+                    cm_iv(&cm.salt, ssrc, u64::from(index)),
+                    &mut packet[start + RTCP_HEADER..],
+                );
+                packet.extend_from_slice(&trailer);
+                let tag = hmac::sign(&cm.authentication, &packet[start..]);
+                packet.extend_from_slice(&tag.as_ref()[..HMAC_TAG]);
+            }
+        }
+    }
+}
+
+fn verify(key: &hmac::Key, data: &[u8], tag: &[u8]) -> Result<(), SrtpError> {
+    let expected = hmac::sign(key, data);
+    constant_time::verify_slices_are_equal(&expected.as_ref()[..HMAC_TAG], tag)
+        .map_err(|_| SrtpError::Forged)
+}
+
+/// RFC 7714 §8.1 and §9.1: the SSRC and 48 bits of index, over the salt. An
+/// RTCP index is shorter and stands at the same end.
+fn gcm_nonce(salt: &[u8; 12], ssrc: Ssrc, index: u64) -> aead::Nonce {
+    let mut nonce = *salt;
+    for (octet, ssrc) in nonce[2..6].iter_mut().zip(ssrc.0.to_be_bytes()) {
+        *octet ^= ssrc;
+    }
+    for (octet, index) in nonce[6..].iter_mut().zip(&index.to_be_bytes()[2..]) {
+        *octet ^= index;
+    }
+    aead::Nonce::assume_unique_for_key(nonce)
+}
+
+/// RFC 3711 §4.1.1: salt, SSRC and index, above 16 bits of block counter.
+fn cm_iv(salt: &[u8; 14], ssrc: Ssrc, index: u64) -> [u8; 16] {
+    let mut iv = [0; 16];
+    iv[..14].copy_from_slice(salt);
+    for (octet, ssrc) in iv[4..8].iter_mut().zip(ssrc.0.to_be_bytes()) {
+        *octet ^= ssrc;
+    }
+    for (octet, index) in iv[8..14].iter_mut().zip(&index.to_be_bytes()[2..]) {
+        *octet ^= index;
+    }
+    iv
+}
+
+/// The E bit, and the index.
+fn read_trailer(trailer: [u8; RTCP_TRAILER]) -> (bool, u64) {
+    let word = u32::from_be_bytes(trailer);
+    (word >> 31 == 1, u64::from(word & (RTCP_INDICES - 1)))
+}
+
+/// The indices of one stream that have been accepted, as a ring of bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Window {
+    highest: u64,
+    /// One bit for each of the last indices, at the index modulo their number.
+    seen: Vec<u64>,
+}
+
+impl Window {
+    fn new(size: u64) -> Self {
+        Self {
+            highest: 0,
+            seen: vec![0; (size / 64) as usize],
+        }
+    }
+
+    fn size(&self) -> u64 {
+        64 * self.seen.len() as u64
+    }
+
+    fn bit(&mut self, index: u64) -> (&mut u64, u64) {
+        let at = index % self.size();
+        (&mut self.seen[(at / 64) as usize], 1 << (at % 64))
+    }
+
+    fn is_replay(&mut self, index: u64) -> bool {
+        if index > self.highest {
+            return false;
+        }
+        if self.highest - index >= self.size() {
+            return true;
+        }
+        let (word, bit) = self.bit(index);
+        *word & bit != 0
+    }
+
+    fn accept(&mut self, index: u64) {
+        if index > self.highest {
+            if index - self.highest >= self.size() {
+                self.seen.fill(0);
+            } else {
+                for skipped in self.highest + 1..index {
+                    let (word, bit) = self.bit(skipped);
+                    *word &= !bit;
+                }
+            }
+            self.highest = index;
+        }
+        let (word, bit) = self.bit(index);
+        *word |= bit;
+    }
+}
+
+/// What is remembered of an SSRC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stream {
+    window: Window,
+    /// Of all authenticated packets of the peer, the number of its last one.
+    last_used: u64,
+}
+
+/// Streams by SSRC, at most [`MAX_STREAMS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Streams {
+    streams: BTreeMap<Ssrc, Stream>,
+    used: u64,
+}
+
+impl Streams {
+    fn window(&mut self, ssrc: Ssrc) -> Option<&mut Window> {
+        self.streams.get_mut(&ssrc).map(|stream| &mut stream.window)
+    }
+
+    /// Notes an authenticated packet.
+    fn accept(&mut self, ssrc: Ssrc, index: u64, window: u64) {
+        self.used += 1;
+        let used = self.used;
+        if !self.streams.contains_key(&ssrc)
+            && self.streams.len() >= MAX_STREAMS
+            && let Some((&oldest, _)) = self.streams.iter().min_by_key(|(_, s)| s.last_used)
+        {
+            self.streams.remove(&oldest);
+        }
+        let stream = self.streams.entry(ssrc).or_insert_with(|| Stream {
+            window: Window::new(window),
+            last_used: used,
+        });
+        stream.last_used = used;
+        stream.window.accept(index);
+    }
+}
+
+/// What has been received: rollover counters and replay windows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboundState {
+    rtp: Streams,
+    rtcp: Streams,
+}
+
+/// Opens what a peer sends.
+pub struct Inbound {
+    rtp: Cipher,
+    rtcp: Cipher,
+    overhead: usize,
+    state: InboundState,
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound").finish_non_exhaustive()
+    }
+}
+
+impl Inbound {
+    /// From what the peer sends with, and what has been received with it
+    /// before: nothing, by default.
+    pub fn new(master: &MasterKey, state: InboundState) -> Self {
+        Self {
+            rtp: Cipher::new(master, 0),
+            rtcp: Cipher::new(master, 3),
+            overhead: master.profile.rtp_overhead(),
+            state,
+        }
+    }
+
+    /// What has been received, to be written down.
+    pub fn state(&self) -> &InboundState {
+        &self.state
+    }
+
+    /// Opens an RTP packet in place. Answers its index and its length without
+    /// the tag. After an error the octets are of no use.
+    pub fn open_rtp(&mut self, packet: &mut [u8]) -> Result<(PacketIndex, usize), SrtpError> {
+        let header_len = rtp::header_len(packet)?;
+        if packet.len() < header_len + self.overhead {
+            return Err(SrtpError::Truncated);
+        }
+        let ssrc = Ssrc(rtp::be32(&packet[8..]));
+        let sequence_number = u16::from_be_bytes([packet[2], packet[3]]);
+        let streams = &mut self.state.rtp;
+        let index = match streams.window(ssrc) {
+            Some(window) => {
+                let index = PacketIndex(window.highest).nearest(sequence_number);
+                if window.is_replay(index.0) {
+                    return Err(SrtpError::Replayed { ssrc, index });
+                }
+                index
+            }
+            // RFC 3711 §3.3.1: a stream's rollover counter starts at zero.
+            None => PacketIndex(u64::from(sequence_number)),
+        };
+        let len = self.rtp.open_rtp(ssrc, index, header_len, packet)?;
+        streams.accept(ssrc, index.0, RTP_WINDOW);
+        Ok((index, len))
+    }
+
+    /// Opens a compound RTCP packet in place and answers its length. After an
+    /// error the octets are of no use.
+    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        if packet.len() < RTCP_HEADER + self.overhead + RTCP_TRAILER {
+            return Err(SrtpError::Truncated);
+        }
+        let ssrc = Ssrc(rtp::be32(&packet[4..]));
+        // With GCM the trailer comes last, with CM the tag does.
+        let after = match self.rtcp {
+            Cipher::Gcm { .. } => 0,
+            Cipher::Cm(_) => HMAC_TAG,
+        };
+        let at = packet.len() - after - RTCP_TRAILER;
+        let mut trailer = [0; RTCP_TRAILER];
+        trailer.copy_from_slice(&packet[at..at + RTCP_TRAILER]);
+        let (_, index) = read_trailer(trailer);
+        let streams = &mut self.state.rtcp;
+        if streams.window(ssrc).is_some_and(|w| w.is_replay(index)) {
+            let index = PacketIndex(index);
+            return Err(SrtpError::Replayed { ssrc, index });
+        }
+        let len = self.rtcp.open_rtcp(ssrc, packet)?;
+        streams.accept(ssrc, index, RTCP_WINDOW);
+        Ok(len)
+    }
+}
+
+/// What has been sent: the next SRTCP index. RTP indices belong to those who
+/// number the streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboundState {
+    next_rtcp_index: u32,
+}
+
+impl OutboundState {
+    /// The state to go on with when some of what was sent since it was written
+    /// down is not in it: so many indices further on.
+    pub fn skip(self, indices: u32) -> Self {
+        Self {
+            next_rtcp_index: self.next_rtcp_index.saturating_add(indices),
+        }
+    }
+}
+
+/// Seals what is sent to a peer.
+pub struct Outbound {
+    rtp: Cipher,
+    rtcp: Cipher,
+    state: OutboundState,
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound").finish_non_exhaustive()
+    }
+}
+
+impl Outbound {
+    /// From what is sent with, and what has been sent with it before: nothing,
+    /// by default.
+    pub fn new(master: &MasterKey, state: OutboundState) -> Self {
+        Self {
+            rtp: Cipher::new(master, 0),
+            rtcp: Cipher::new(master, 3),
+            state,
+        }
+    }
+
+    /// What has been sent, to be written down.
+    pub fn state(&self) -> OutboundState {
+        self.state
+    }
+
+    /// Seals the RTP packet that is `packet[start..]`. Its sequence number must
+    /// be that of `index`, and no SSRC may have an index twice with different
+    /// octets: both would break the cipher.
+    pub fn seal_rtp(&self, index: PacketIndex, packet: &mut Vec<u8>, start: usize) {
+        let plain = &packet[start..];
+        let header_len = rtp::header_len(plain).expect("the packet is one of ours");
+        let ssrc = Ssrc(rtp::be32(&plain[8..]));
+        debug_assert_eq!(plain[2..4], index.sequence_number().to_be_bytes());
+        self.rtp.seal_rtp(ssrc, index, header_len, packet, start);
+    }
+
+    /// Seals the compound RTCP packet that is `packet[start..]`. Nothing is
+    /// left of it once the indices are used up: after 2^31 packets.
+    pub fn seal_rtcp(&mut self, packet: &mut Vec<u8>, start: usize) {
+        let index = self.state.next_rtcp_index;
+        if index >= RTCP_INDICES {
+            packet.truncate(start);
+            return;
+        }
+        self.state.next_rtcp_index += 1;
+        let ssrc = Ssrc(rtp::be32(&packet[start + 4..]));
+        self.rtcp.seal_rtcp(ssrc, index, packet, start);
+    }
+}

@@ -1,0 +1,508 @@
+//! What a participant receives: packets to their streams, and the feedback a
+//! client sends for them (receiver reports, NACK, PLI, transport-wide
+//! congestion control).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rtc_shared::marshal::Unmarshal;
+use rtcp::Packet;
+use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtcp::receiver_report::ReceiverReport;
+use rtcp::reception_report::ReceptionReport;
+use rtcp::sender_report::SenderReport;
+use rtcp::transport_feedbacks::transport_layer_cc::{
+    PacketStatusChunk, RecvDelta, StatusChunkTypeTcc, StatusVectorChunk, SymbolSizeTypeTcc,
+    SymbolTypeTcc, TransportLayerCc,
+};
+use rtcp::transport_feedbacks::transport_layer_nack::{
+    TransportLayerNack, nack_pairs_from_sequence_numbers,
+};
+use viaduct_signalling::sources::{ConferenceSources, MediaType, Semantics, VideoType};
+
+use super::Clock;
+use super::jingle::Formats;
+use crate::measure::Expected;
+use crate::measure::audio::AudioReceiver;
+use crate::measure::video::VideoReceiver;
+use crate::source::tag::Kind;
+
+/// Interval of transport-wide feedback, as libwebrtc's at high rates.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval of receiver reports.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// SSRCs of the bridge's choosing that are kept state for.
+const MAX_STREAMS: usize = 4096;
+/// Arrivals reported in one feedback packet.
+const MAX_ARRIVALS: usize = 400;
+/// Blocks of a receiver report (RFC 3550 §6.4.2).
+const MAX_BLOCKS: usize = 31;
+
+/// Which stream of which sender.
+pub type StreamId = (u16, Kind);
+
+/// Where packets of an SSRC belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Media(StreamId),
+    /// Retransmissions of the stream with that primary SSRC.
+    Rtx(StreamId, u32),
+    /// Signalled, but by nobody of this run: the bridge's own, other people's.
+    Other,
+}
+
+/// Packet counts outside of any stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReceiveStats {
+    pub packets: u64,
+    pub octets: u64,
+    /// Packets of SSRCs that nobody has signalled (yet).
+    pub unsignalled: u64,
+    pub malformed: u64,
+    /// Sender reports whose RTP time is not that of the packets around them.
+    pub odd_reports: u64,
+    pub reports: u64,
+    pub nacks: u64,
+    pub key_requests: u64,
+}
+
+/// Per SSRC, what a receiver report needs (RFC 3550 §A.3, §A.8).
+#[derive(Debug)]
+struct Reception {
+    clock_rate: u32,
+    base: u32,
+    highest: u32,
+    received: u32,
+    expected_prior: u32,
+    received_prior: u32,
+    jitter: f64,
+    timestamp: (u32, Instant),
+    last_report: Option<(u32, Instant)>,
+}
+
+/// Receiver of everything.
+#[derive(Debug)]
+pub struct Receiver {
+    run: u32,
+    /// Endpoints of this run, and which sender they are.
+    senders: BTreeMap<String, u16>,
+    formats: Formats,
+    sources: ConferenceSources,
+    routes: BTreeMap<u32, Route>,
+    pub audio: BTreeMap<u16, AudioReceiver>,
+    pub video: BTreeMap<StreamId, VideoReceiver>,
+    reception: BTreeMap<u32, Reception>,
+    arrivals: BTreeMap<u64, Instant>,
+    newest_arrival: Option<u64>,
+    reported_to: Option<u64>,
+    feedback_count: u8,
+    feedback_due: Instant,
+    report_due: Instant,
+    max_height: Option<(u16, Instant)>,
+    pub stats: ReceiveStats,
+}
+
+impl Receiver {
+    /// `senders`: the endpoints of this run and their numbers.
+    pub fn new(run: u32, senders: BTreeMap<String, u16>, now: Instant) -> Self {
+        Self {
+            run,
+            senders,
+            formats: Formats::default(),
+            sources: ConferenceSources::default(),
+            routes: BTreeMap::new(),
+            audio: BTreeMap::new(),
+            video: BTreeMap::new(),
+            reception: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            newest_arrival: None,
+            reported_to: None,
+            feedback_count: 0,
+            feedback_due: now,
+            report_due: now + REPORT_INTERVAL,
+            max_height: None,
+            stats: ReceiveStats::default(),
+        }
+    }
+
+    /// A new session begins: its numbers and sources replace the former ones.
+    pub fn begin(&mut self, formats: Formats, sources: ConferenceSources) {
+        self.formats = formats;
+        self.sources = sources;
+        self.reception.clear();
+        self.arrivals.clear();
+        self.newest_arrival = None;
+        self.reported_to = None;
+        self.route();
+    }
+
+    /// source-add.
+    pub fn add(&mut self, sources: &ConferenceSources) {
+        for (owner, more) in &sources.0 {
+            self.sources.merge(owner, more);
+        }
+        self.route();
+    }
+
+    /// source-remove.
+    pub fn remove(&mut self, sources: &ConferenceSources) {
+        for (owner, less) in &sources.0 {
+            if let Some(entry) = self.sources.0.get_mut(owner) {
+                entry.remove(less);
+            }
+        }
+        self.route();
+    }
+
+    /// The owner left the room; the focus sends no source-remove for that.
+    pub fn remove_owner(&mut self, owner: &str) {
+        if self.sources.0.remove(owner).is_some() {
+            self.route();
+        }
+    }
+
+    fn route(&mut self) {
+        self.routes.clear();
+        for (owner, sources) in &self.sources.0 {
+            let sender = self.senders.get(owner).copied();
+            for source in sources.sources.iter().take(MAX_STREAMS) {
+                let kind = match (source.media_type, source.video_type) {
+                    (MediaType::Audio, _) => Kind::Audio,
+                    (MediaType::Video, Some(VideoType::Desktop)) => Kind::Desktop,
+                    (MediaType::Video, _) => Kind::Camera,
+                };
+                let route = sender.map_or(Route::Other, |sender| Route::Media((sender, kind)));
+                self.routes.insert(source.ssrc, route);
+            }
+            for group in sources
+                .groups
+                .iter()
+                .filter(|g| g.semantics == Semantics::Fid)
+            {
+                if let [primary, rtx] = group.ssrcs[..]
+                    && let Some(Route::Media(stream)) = self.routes.get(&primary).copied()
+                {
+                    self.routes.insert(rtx, Route::Rtx(stream, primary));
+                }
+            }
+        }
+    }
+
+    /// The height that was asked for, so that the change can be timed.
+    pub fn set_max_height(&mut self, now: Instant, height: u16) {
+        self.max_height = Some((height, now));
+        for video in self.video.values_mut() {
+            video.want_height(now, height);
+        }
+    }
+
+    /// A decrypted RTP packet.
+    pub fn receive(&mut self, now: Instant, clock: &Clock, packet: bytes::Bytes) {
+        let octets = packet.len() as u64;
+        let Ok(packet) = rtp::Packet::unmarshal(&mut packet.clone()) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        self.stats.packets += 1;
+        self.stats.octets += octets;
+        let header = &packet.header;
+        self.note_arrival(now, header);
+        let Some(route) = self.routes.get(&header.ssrc).copied() else {
+            self.stats.unsignalled += 1;
+            return;
+        };
+        let rate = match route {
+            Route::Media((_, Kind::Audio)) => 48_000,
+            Route::Media(_) => 90_000,
+            Route::Rtx(stream, primary) => {
+                if let Some((number, payload)) = packet.payload.split_at_checked(2) {
+                    let sequence = u16::from_be_bytes([number[0], number[1]]);
+                    let fields = (primary, sequence, header.timestamp, header.marker);
+                    self.video(now, stream)
+                        .receive(now, clock.epoch, fields, payload, true);
+                }
+                return;
+            }
+            Route::Other => return,
+        };
+        self.note_reception(now, rate, header);
+        match route {
+            Route::Media((sender, Kind::Audio)) => {
+                let expected = Expected {
+                    run: self.run,
+                    sender,
+                    kind: Kind::Audio,
+                };
+                let fields = (header.ssrc, header.sequence_number, header.timestamp);
+                self.audio
+                    .entry(sender)
+                    .or_insert_with(|| AudioReceiver::new(expected))
+                    .receive(now, clock.epoch, fields, &packet.payload);
+            }
+            Route::Media(stream) => {
+                let fields = (
+                    header.ssrc,
+                    header.sequence_number,
+                    header.timestamp,
+                    header.marker,
+                );
+                self.video(now, stream)
+                    .receive(now, clock.epoch, fields, &packet.payload, false);
+            }
+            Route::Rtx(..) | Route::Other => {}
+        }
+    }
+
+    fn video(&mut self, now: Instant, stream: StreamId) -> &mut VideoReceiver {
+        let (sender, kind) = stream;
+        let expected = Expected {
+            run: self.run,
+            sender,
+            kind,
+        };
+        let max_height = self.max_height;
+        self.video.entry(stream).or_insert_with(|| {
+            let mut video = VideoReceiver::new(expected);
+            if let Some((height, _)) = max_height {
+                video.want_height(now, height);
+            }
+            video
+        })
+    }
+
+    fn note_arrival(&mut self, now: Instant, header: &rtp::Header) {
+        let Some(number) = self
+            .formats
+            .transport_cc
+            .and_then(|id| header.get_extension(id))
+            .and_then(|value| Some(u16::from_be_bytes(value.get(..2)?.try_into().ok()?)))
+        else {
+            return;
+        };
+        let newest = self.newest_arrival.unwrap_or(u64::from(number) + (1 << 32));
+        let index =
+            newest.wrapping_add_signed(i64::from(number.wrapping_sub(newest as u16) as i16));
+        self.newest_arrival = Some(newest.max(index));
+        if self.arrivals.len() < MAX_ARRIVALS {
+            self.arrivals.insert(index, now);
+        }
+    }
+
+    fn note_reception(&mut self, now: Instant, clock_rate: u32, header: &rtp::Header) {
+        if self.reception.len() >= MAX_STREAMS {
+            return;
+        }
+        let sequence = u32::from(header.sequence_number);
+        let stats = self.reception.entry(header.ssrc).or_insert(Reception {
+            clock_rate,
+            base: sequence,
+            highest: sequence,
+            received: 0,
+            expected_prior: 0,
+            received_prior: 0,
+            jitter: 0.0,
+            timestamp: (header.timestamp, now),
+            last_report: None,
+        });
+        stats.received = stats.received.wrapping_add(1);
+        let ahead = header.sequence_number.wrapping_sub(stats.highest as u16) as i16;
+        if ahead > 0 {
+            stats.highest = stats.highest.wrapping_add(ahead as u32);
+            let moved = now
+                .saturating_duration_since(stats.timestamp.1)
+                .as_secs_f64();
+            let ticks = header.timestamp.wrapping_sub(stats.timestamp.0) as i32;
+            let transit = (moved * f64::from(clock_rate)) as i64 - i64::from(ticks);
+            stats.jitter += (transit.unsigned_abs() as f64 - stats.jitter) / 16.0;
+            stats.timestamp = (header.timestamp, now);
+        }
+    }
+
+    /// A sender report from the bridge.
+    pub fn receive_report(&mut self, now: Instant, report: &SenderReport) {
+        self.stats.reports += 1;
+        let Some(stats) = self.reception.get_mut(&report.ssrc) else {
+            return;
+        };
+        let since = now
+            .saturating_duration_since(stats.timestamp.1)
+            .as_secs_f64();
+        let expected = stats
+            .timestamp
+            .0
+            .wrapping_add((since * f64::from(stats.clock_rate)) as u32);
+        let off = report.rtp_time.wrapping_sub(expected) as i32;
+        // A second is far more than any network's delay and far less than
+        // what unmapped timestamps differ by.
+        if off.unsigned_abs() > stats.clock_rate {
+            self.stats.odd_reports += 1;
+        }
+        stats.last_report = Some(((report.ntp_time >> 16) as u32, now));
+    }
+
+    /// When [`Self::feedback`] should be called next.
+    pub fn next_feedback(&self) -> Instant {
+        self.feedback_due.min(self.report_due)
+    }
+
+    /// Whether receiver reports are due; they go with the sender reports.
+    pub fn reports_due(&self, now: Instant) -> bool {
+        now >= self.report_due
+    }
+
+    /// Feedback packets due at `now`, from `ssrc`.
+    pub fn feedback(&mut self, now: Instant, ssrc: u32, clock: &Clock) -> Vec<Box<dyn Packet>> {
+        let mut packets: Vec<Box<dyn Packet>> = Vec::new();
+        if now < self.feedback_due {
+            return packets;
+        }
+        self.feedback_due = now + FEEDBACK_INTERVAL;
+        for video in self.video.values_mut() {
+            let Some(media_ssrc) = video.ssrc() else {
+                continue;
+            };
+            let (numbers, key) = video.feedback(now);
+            if !numbers.is_empty() {
+                self.stats.nacks += numbers.len() as u64;
+                packets.push(Box::new(TransportLayerNack {
+                    sender_ssrc: ssrc,
+                    media_ssrc,
+                    nacks: nack_pairs_from_sequence_numbers(&numbers),
+                }));
+            }
+            if key {
+                self.stats.key_requests += 1;
+                packets.push(Box::new(PictureLossIndication {
+                    sender_ssrc: ssrc,
+                    media_ssrc,
+                }));
+            }
+        }
+        if let Some(feedback) = self.transport_feedback(ssrc, clock) {
+            packets.push(Box::new(feedback));
+        }
+        packets
+    }
+
+    /// Receiver reports of all streams heard since the last time.
+    pub fn receiver_reports(&mut self, now: Instant, ssrc: u32) -> Vec<Box<dyn Packet>> {
+        self.report_due = now + REPORT_INTERVAL;
+        let blocks: Vec<ReceptionReport> = self
+            .reception
+            .iter_mut()
+            .filter(|(_, stats)| stats.received != stats.received_prior)
+            .map(|(ssrc, stats)| stats.block(*ssrc, now))
+            .collect();
+        let report = |reports: Vec<ReceptionReport>| -> Box<dyn Packet> {
+            Box::new(ReceiverReport {
+                ssrc,
+                reports,
+                ..ReceiverReport::default()
+            })
+        };
+        if blocks.is_empty() {
+            return vec![report(Vec::new())];
+        }
+        blocks
+            .chunks(MAX_BLOCKS)
+            .map(|blocks| report(blocks.to_vec()))
+            .collect()
+    }
+
+    /// Arrivals since the last feedback (draft-holmer-rmcat-transport-wide-cc §3.1).
+    fn transport_feedback(&mut self, ssrc: u32, clock: &Clock) -> Option<TransportLayerCc> {
+        let arrivals = std::mem::take(&mut self.arrivals);
+        let (&first, _) = arrivals.first_key_value()?;
+        let (&last, _) = arrivals.last_key_value()?;
+        let from = self
+            .reported_to
+            .filter(|to| *to < first && first - to < MAX_ARRIVALS as u64)
+            .map_or(first, |to| to + 1);
+        self.reported_to = Some(last);
+        if last - from >= 0x4000 {
+            return None;
+        }
+        let micros = |at: Instant| at.saturating_duration_since(clock.epoch).as_micros() as i64;
+        let start =
+            micros(*arrivals.first_key_value()?.1).min(micros(*arrivals.last_key_value()?.1));
+        let reference = start / 64_000;
+        let mut before = reference * 64_000;
+        let mut symbols = Vec::new();
+        let mut deltas = Vec::new();
+        for index in from..=last {
+            let Some(at) = arrivals.get(&index) else {
+                symbols.push(SymbolTypeTcc::PacketNotReceived);
+                continue;
+            };
+            let ticks = (micros(*at) - before) / 250;
+            let kind = match ticks {
+                0..=255 => SymbolTypeTcc::PacketReceivedSmallDelta,
+                -32_768..=32_767 => SymbolTypeTcc::PacketReceivedLargeDelta,
+                _ => break,
+            };
+            before += ticks * 250;
+            symbols.push(kind);
+            deltas.push(RecvDelta {
+                type_tcc_packet: kind,
+                delta: ticks * 250,
+            });
+        }
+        let count = symbols.len() as u16;
+        let chunks = symbols
+            .chunks(7)
+            .map(|symbols| {
+                let mut symbol_list = symbols.to_vec();
+                symbol_list.resize(7, SymbolTypeTcc::PacketNotReceived);
+                PacketStatusChunk::StatusVectorChunk(StatusVectorChunk {
+                    type_tcc: StatusChunkTypeTcc::StatusVectorChunk,
+                    symbol_size: SymbolSizeTypeTcc::TwoBit,
+                    symbol_list,
+                })
+            })
+            .collect();
+        self.feedback_count = self.feedback_count.wrapping_add(1);
+        let media_ssrc = self.reception.keys().next().copied().unwrap_or(0);
+        Some(TransportLayerCc {
+            sender_ssrc: ssrc,
+            media_ssrc,
+            base_sequence_number: from as u16,
+            packet_status_count: count,
+            reference_time: (reference & 0xff_ffff) as u32,
+            fb_pkt_count: self.feedback_count,
+            packet_chunks: chunks,
+            recv_deltas: deltas,
+        })
+    }
+
+    /// Owners whose sources are known, besides the bridge.
+    pub fn owners(&self) -> BTreeSet<&str> {
+        self.sources.0.keys().map(String::as_str).collect()
+    }
+}
+
+impl Reception {
+    fn block(&mut self, ssrc: u32, now: Instant) -> ReceptionReport {
+        let expected = self.highest.wrapping_sub(self.base).wrapping_add(1);
+        let expected_interval = expected.wrapping_sub(self.expected_prior);
+        let received_interval = self.received.wrapping_sub(self.received_prior);
+        let lost_interval = expected_interval.saturating_sub(received_interval);
+        let fraction = (lost_interval << 8)
+            .checked_div(expected_interval)
+            .unwrap_or(0);
+        self.expected_prior = expected;
+        self.received_prior = self.received;
+        let (last_sender_report, delay) = self.last_report.map_or((0, 0), |(ntp, at)| {
+            let since = now.saturating_duration_since(at).as_secs_f64();
+            (ntp, (since * 65_536.0) as u32)
+        });
+        ReceptionReport {
+            ssrc,
+            fraction_lost: fraction.min(255) as u8,
+            total_lost: expected.saturating_sub(self.received).min(0x7f_ffff),
+            last_sequence_number: self.highest,
+            jitter: self.jitter as u32,
+            last_sender_report,
+            delay,
+        }
+    }
+}

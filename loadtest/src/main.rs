@@ -1,3 +1,193 @@
-//! Start-up of `viaduct-loadtest`.
+//! Start-up of `viaduct-loadtest`: the command line.
+//!
+//! Exit code 0: every verdict passed; 1: one failed, or nothing could be
+//! measured; 64: the command line is wrong.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use viaduct_loadtest::io::run;
+use viaduct_loadtest::scenario::{Scenario, Server};
+use viaduct_loadtest::source::Codec;
+use viaduct_signalling::jid::{BareJid, Jid};
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+/// Synthetic Jitsi participants.
+#[derive(Parser)]
+#[command(name = "viaduct-loadtest", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Join one room of a deployment, send and receive, and judge what arrived.
+    Join(JoinArguments),
+}
+
+#[derive(clap::Args)]
+struct JoinArguments {
+    /// XMPP domain that takes anonymous logins.
+    #[arg(long)]
+    domain: String,
+    /// Domain of the rooms [default: conference.DOMAIN].
+    #[arg(long)]
+    muc: Option<String>,
+    /// Address of the focus, a component or a full JID [default: focus.DOMAIN].
+    #[arg(long)]
+    focus: Option<String>,
+    /// XMPP over WebSocket, for instance ws://127.0.0.1:5280/xmpp-websocket.
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "c2s",
+        conflicts_with = "c2s"
+    )]
+    ws: Option<String>,
+    /// XMPP over TCP without TLS.
+    #[arg(long, value_name = "HOST:PORT")]
+    c2s: Option<String>,
+    /// Name of the room, or its whole address.
+    #[arg(long)]
+    room: String,
+    #[arg(long, default_value_t = 3)]
+    participants: u16,
+    /// How many of them send [default: all].
+    #[arg(long)]
+    senders: Option<u16>,
+    #[arg(long, value_enum, default_value = "vp8")]
+    codec: Codec,
+    /// Length of the test once all are connected.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Picture heights to ask for, one after the other.
+    #[arg(
+        long,
+        value_name = "LINES",
+        value_delimiter = ',',
+        default_value = "720"
+    )]
+    height: Vec<u16>,
+    /// Milliseconds from one join to the next.
+    #[arg(long, default_value_t = 50)]
+    join_interval: u64,
+    /// Seconds within which all must be connected.
+    #[arg(long, default_value_t = 60.0)]
+    join_timeout: f64,
+    /// Lost packets that still pass.
+    #[arg(long, default_value_t = 0)]
+    max_lost: u64,
+    /// Process of the bridge, whose CPU time and memory are reported.
+    #[arg(long)]
+    bridge_pid: Option<u32>,
+    /// Take part as a client that cannot read JSON sources.
+    #[arg(long)]
+    xml_sources: bool,
+    /// Take any certificate behind wss:// addresses.
+    #[arg(long)]
+    insecure: bool,
+    /// Seed of all random choices [default: another one each time].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "viaduct_loadtest=warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // Nothing is left to do if even that cannot be written.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let Command::Join(arguments) = arguments.command;
+    let scenario = match scenario(&arguments) {
+        Ok(scenario) => scenario,
+        Err(error) => {
+            eprintln!("viaduct-loadtest: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let report = match run::join(scenario) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("viaduct-loadtest: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    print!("{}", report.to_table());
+    if let Some(path) = &arguments.json
+        && let Err(error) = std::fs::write(path, report.to_json())
+    {
+        eprintln!("viaduct-loadtest: writing {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    if report.passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn scenario(arguments: &JoinArguments) -> Result<Scenario, String> {
+    let jid = |option: &str, text: &str| {
+        BareJid::new(text).map_err(|error| format!("--{option} {text}: {error}"))
+    };
+    let seconds = |option: &str, value: f64| {
+        Duration::try_from_secs_f64(value).map_err(|error| format!("--{option} {value}: {error}"))
+    };
+    let domain = jid("domain", &arguments.domain)?;
+    let muc = arguments
+        .muc
+        .clone()
+        .unwrap_or_else(|| format!("conference.{domain}"));
+    let room = if arguments.room.contains('@') {
+        arguments.room.clone()
+    } else {
+        format!("{}@{muc}", arguments.room)
+    };
+    let focus = arguments
+        .focus
+        .clone()
+        .unwrap_or_else(|| format!("focus.{domain}"));
+    let server = match (&arguments.ws, &arguments.c2s) {
+        (Some(url), _) => Server::WebSocket(url.clone()),
+        (None, Some(address)) => Server::Tcp(address.clone()),
+        (None, None) => return Err("--ws or --c2s is needed".to_owned()),
+    };
+    let scenario = Scenario {
+        server,
+        insecure: arguments.insecure,
+        domain,
+        room: jid("room", &room)?,
+        focus: Jid::new(&focus).map_err(|error| format!("--focus {focus}: {error}"))?,
+        participants: arguments.participants,
+        senders: arguments.senders.unwrap_or(arguments.participants),
+        codec: arguments.codec,
+        duration: seconds("seconds", arguments.seconds)?,
+        heights: arguments.height.clone(),
+        join_interval: Duration::from_millis(arguments.join_interval),
+        join_timeout: seconds("join-timeout", arguments.join_timeout)?,
+        max_lost: arguments.max_lost,
+        bridge_pid: arguments.bridge_pid,
+        xml_sources: arguments.xml_sources,
+        seed: arguments.seed.unwrap_or_else(run::random_seed),
+    };
+    scenario.check().map_err(|error| error.to_string())?;
+    Ok(scenario)
+}

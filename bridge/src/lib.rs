@@ -3,9 +3,9 @@
 //! The path of a media packet, file by file:
 //!
 //! `io/udp > io/worker > shard > transport/demux > transport/srtp (open in
-//! place) > receive (statistics, RTX, NACK) > conference/forward > projection
-//! > send (rewrite into the send slot) > transport/srtp (seal) > outbox >
-//! io/udp`
+//! place) > receive (statistics, RTX, NACK) > conference/forward >
+//! projection > send (rewrite into the send slot) > transport/srtp (seal) >
+//! outbox > io/udp`
 //!
 //! The path of a control request:
 //!
@@ -17,9 +17,11 @@
 
 pub mod command;
 pub mod id;
+pub mod io;
 pub mod outbox;
 pub mod projection;
 pub mod rtcp;
 pub mod rtp;
 pub mod shard;
 pub mod stats;
+pub mod transport;

@@ -1,0 +1,3 @@
+//! Sockets, clocks, threads and random sources: all that touches the world.
+
+pub mod certificate;

@@ -1,3 +1,4 @@
 //! Sockets, clocks, threads and random sources: all that touches the world.
 
 pub mod certificate;
+pub mod udp;

@@ -678,3 +678,332 @@ impl Outbound {
         self.rtcp.seal_rtcp(ssrc, index, packet, start);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PROFILES: [Profile; 3] = [
+        Profile::AeadAes256Gcm,
+        Profile::AeadAes128Gcm,
+        Profile::Aes128CmSha1_80,
+    ];
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text
+            .bytes()
+            .filter_map(|c| char::from(c).to_digit(16))
+            .map(|digit| digit as u8)
+            .collect();
+        digits
+            .chunks(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect()
+    }
+
+    fn array<const N: usize>(text: &str) -> [u8; N] {
+        hex(text).try_into().expect("of that length")
+    }
+
+    fn master(profile: Profile) -> MasterKey {
+        let octets: Vec<u8> = (1..=46).collect();
+        let (key, salt) = octets.split_at(32);
+        MasterKey::new(
+            profile,
+            &key[..profile.key_len()],
+            &salt[..profile.salt_len()],
+        )
+        .expect("of the profile's lengths")
+    }
+
+    fn pair(profile: Profile) -> (Outbound, Inbound) {
+        let master = master(profile);
+        (
+            Outbound::new(&master, OutboundState::default()),
+            Inbound::new(&master, InboundState::default()),
+        )
+    }
+
+    fn rtp(ssrc: u32, index: u64) -> Vec<u8> {
+        let mut packet = vec![0x90, 100];
+        packet.extend_from_slice(&(index as u16).to_be_bytes());
+        packet.extend_from_slice(&[0, 0, 0, 9]);
+        packet.extend_from_slice(&ssrc.to_be_bytes());
+        packet.extend_from_slice(&[0xbe, 0xde, 0, 1, 0x10, 5, 0, 0]);
+        packet.extend_from_slice(b"the payload");
+        packet
+    }
+
+    fn sealed(outbound: &Outbound, ssrc: u32, index: u64) -> Vec<u8> {
+        let mut packet = rtp(ssrc, index);
+        outbound.seal_rtp(PacketIndex(index), &mut packet, 0);
+        packet
+    }
+
+    /// RFC 3711 B.3.
+    #[test]
+    fn keys_are_derived_as_in_rfc_3711() {
+        let master = MasterKey::new(
+            Profile::Aes128CmSha1_80,
+            &hex("E1F97A0D3E018BE0D64FA32C06DE4139"),
+            &hex("0EC675AD498AFEEBB6960B3AABE6"),
+        )
+        .expect("of the profile's lengths");
+        let derived = |label, len: usize| {
+            let mut out = vec![0; len];
+            master.derive(label, &mut out);
+            out
+        };
+        assert_eq!(derived(0, 16), hex("C61E7A93744F39EE10734AFE3FF7A087"));
+        assert_eq!(derived(2, 14), hex("30CBBC08863D8C85D49DB34A9AE1"));
+        assert_eq!(
+            derived(1, 20),
+            hex("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4")
+        );
+    }
+
+    /// RFC 3711 B.2: the key stream for SSRC 0 and index 0.
+    #[test]
+    fn the_key_stream_is_that_of_rfc_3711() {
+        let key = counter_mode(&hex("2B7E151628AED2A6ABF7158809CF4F3C"));
+        let salt = array("F0F1F2F3F4F5F6F7F8F9FAFBFCFD");
+        let mut stream = [0; 48];
+        key.apply(cm_iv(&salt, Ssrc(0), 0), &mut stream);
+        assert_eq!(
+            stream[..],
+            hex("E03EAD0935C95E80E166B16DD92B4EB4
+                 D23513162B02D0F72A43A2FE4A5F97AB
+                 41E95B3BB0A2E8DD477901E4FCA894C0")
+        );
+    }
+
+    fn gcm(algorithm: &'static aead::Algorithm, key: &[u8]) -> Cipher {
+        Cipher::Gcm {
+            key: aead::LessSafeKey::new(aead::UnboundKey::new(algorithm, key).expect("its length")),
+            salt: array("517569642070726f2071756f"),
+        }
+    }
+
+    /// RFC 7714 §16.1.1 and §16.2.1.
+    #[test]
+    fn rtp_is_sealed_as_in_rfc_7714() {
+        let plain = hex(
+            "8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973
+             20646976 69736120 696e2070 61727465 73207472 6573",
+        );
+        let octets: Vec<u8> = (0..32).collect();
+        for (algorithm, key, expected) in [
+            (
+                &aead::AES_128_GCM,
+                &octets[..16],
+                "8040f17b 8041f8d3 5501a0b2 f24de3a3 fb34de6c acba861c 9d7e4bca
+                 be633bd5 0d294e6f 42a5f47a 51c7d19b 36de3adf 8833899d 7f27beb1
+                 6a9152cf 765ee439 0cce",
+            ),
+            (
+                &aead::AES_256_GCM,
+                &octets[..],
+                "8040f17b 8041f8d3 5501a0b2 32b1de78 a822fe12 ef9f78fa 332e33aa
+                 b1801238 9a58e2f3 b50b2a02 76ffae0f 1ba63799 b87b7aa3 db36dfff
+                 d6b0f9bb 7878d7a7 6c13",
+            ),
+        ] {
+            let cipher = gcm(algorithm, key);
+            let index = PacketIndex(0xf17b);
+            let mut packet = plain.clone();
+            cipher.seal_rtp(Ssrc(0x5501_a0b2), index, 12, &mut packet, 0);
+            assert_eq!(packet, hex(expected));
+            let len = cipher.open_rtp(Ssrc(0x5501_a0b2), index, 12, &mut packet);
+            assert_eq!(len, Ok(plain.len()));
+            assert_eq!(packet[..plain.len()], plain);
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_and_what_is_touched_does_not() {
+        for profile in PROFILES {
+            let (outbound, mut inbound) = pair(profile);
+            let good = sealed(&outbound, 7, 1000);
+            assert_eq!(good.len(), rtp(7, 1000).len() + profile.rtp_overhead());
+            for at in 0..good.len() {
+                for bit in 0..8 {
+                    let mut packet = good.clone();
+                    packet[at] ^= 1 << bit;
+                    assert!(inbound.open_rtp(&mut packet).is_err(), "{profile:?} {at}");
+                }
+            }
+            for len in 0..good.len() {
+                assert!(inbound.open_rtp(&mut good[..len].to_vec()).is_err());
+            }
+            assert_eq!(inbound.state, InboundState::default());
+            let mut packet = good.clone();
+            let plain = rtp(7, 1000);
+            assert_eq!(
+                inbound.open_rtp(&mut packet),
+                Ok((PacketIndex(1000), plain.len()))
+            );
+            assert_eq!(packet[..plain.len()], plain);
+        }
+    }
+
+    #[test]
+    fn rtcp_is_authenticated_encrypted_or_not() {
+        for profile in PROFILES {
+            let (mut outbound, mut inbound) = pair(profile);
+            let plain = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+            let mut first = plain.to_vec();
+            outbound.seal_rtcp(&mut first, 0);
+            assert_eq!(first.len(), plain.len() + profile.rtcp_overhead());
+            for at in 0..first.len() {
+                let mut packet = first.clone();
+                packet[at] ^= 0x80;
+                assert_eq!(
+                    inbound.open_rtcp(&mut packet),
+                    Err(SrtpError::Forged),
+                    "{profile:?} {at}"
+                );
+            }
+            for len in 0..first.len() {
+                assert!(inbound.open_rtcp(&mut first[..len].to_vec()).is_err());
+            }
+            assert_eq!(inbound.state, InboundState::default());
+            let mut packet = first.clone();
+            assert_eq!(inbound.open_rtcp(&mut packet), Ok(plain.len()));
+            assert_eq!(packet[..plain.len()], plain);
+            let replay = Err(SrtpError::Replayed {
+                ssrc: Ssrc(1),
+                index: PacketIndex(0),
+            });
+            assert_eq!(inbound.open_rtcp(&mut first.clone()), replay);
+
+            let mut unencrypted = sealed_in_the_clear(&outbound, profile, &plain, 1);
+            let mut forged = unencrypted.clone();
+            forged[11] ^= 1;
+            assert_eq!(inbound.open_rtcp(&mut forged), Err(SrtpError::Forged));
+            assert_eq!(inbound.open_rtcp(&mut unencrypted), Ok(plain.len()));
+            assert_eq!(unencrypted[..plain.len()], plain);
+        }
+    }
+
+    /// An SRTCP packet with the E bit clear, which a peer may send and we do not.
+    fn sealed_in_the_clear(
+        outbound: &Outbound,
+        profile: Profile,
+        plain: &[u8],
+        index: u32,
+    ) -> Vec<u8> {
+        let trailer = index.to_be_bytes();
+        let mut packet = [plain, &trailer].concat();
+        match &outbound.rtcp {
+            Cipher::Gcm { key, salt } => {
+                let nonce = gcm_nonce(salt, Ssrc(1), u64::from(index));
+                let tag = key
+                    .seal_in_place_separate_tag(nonce, aead::Aad::from(&packet), &mut [])
+                    .expect("short enough");
+                packet.splice(plain.len()..plain.len(), tag.as_ref().iter().copied());
+            }
+            Cipher::Cm(cm) => {
+                let tag = hmac::sign(&cm.authentication, &packet);
+                packet.extend_from_slice(&tag.as_ref()[..HMAC_TAG]);
+            }
+        }
+        assert_eq!(packet.len(), plain.len() + profile.rtcp_overhead());
+        packet
+    }
+
+    #[test]
+    fn the_first_packets_may_straddle_the_middle_of_the_number_space() {
+        for profile in PROFILES {
+            let (outbound, mut inbound) = pair(profile);
+            for index in [0x7fff, 0x8001, 0x8000, 3, 0xffff, 0x1_0002, 0x1_0000] {
+                let mut packet = sealed(&outbound, 7, index);
+                let opened = inbound.open_rtp(&mut packet).map(|(index, _)| index.0);
+                // 3 lies beyond the window by then.
+                assert_eq!(opened.ok(), (index != 3).then_some(index), "{index:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn streams_are_bounded_and_the_stalest_is_forgotten() {
+        let (outbound, mut inbound) = pair(Profile::AeadAes128Gcm);
+        for ssrc in 0..MAX_STREAMS as u32 + 10 {
+            let mut first = sealed(&outbound, 0, u64::from(ssrc));
+            inbound.open_rtp(&mut first).expect("authentic");
+            let mut packet = sealed(&outbound, ssrc + 1, 5);
+            inbound.open_rtp(&mut packet).expect("authentic");
+        }
+        assert_eq!(inbound.state.rtp.streams.len(), MAX_STREAMS);
+        assert!(inbound.state.rtp.streams.contains_key(&Ssrc(0)));
+        assert!(!inbound.state.rtp.streams.contains_key(&Ssrc(1)));
+    }
+
+    #[test]
+    fn the_last_rtcp_index_is_used_once() {
+        let state = OutboundState::default().skip(RTCP_INDICES - 1);
+        let mut outbound = Outbound::new(&master(Profile::AeadAes128Gcm), state);
+        let mut packet = vec![0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+        outbound.seal_rtcp(&mut packet, 0);
+        let len = packet.len();
+        assert!(len > 12);
+        packet.extend_from_slice(&[0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]);
+        outbound.seal_rtcp(&mut packet, len);
+        assert_eq!(packet.len(), len);
+    }
+
+    #[test]
+    fn exported_keys_lie_as_in_rfc_5764() {
+        for profile in PROFILES {
+            let len = KeyingMaterial::exported_len(profile);
+            let octets: Vec<u8> = (0..len as u8).collect();
+            let keys = KeyingMaterial::from_exporter(profile, &octets).expect("enough");
+            let (key, salt) = (profile.key_len(), profile.salt_len());
+            assert_eq!(keys.client.key, octets[..key]);
+            assert_eq!(keys.server.key, octets[key..2 * key]);
+            assert_eq!(keys.client.salt, octets[2 * key..2 * key + salt]);
+            assert_eq!(keys.server.salt, octets[2 * key + salt..]);
+            assert_eq!(KeyingMaterial::from_exporter(profile, &octets[1..]), None);
+        }
+    }
+
+    proptest! {
+        /// Each index is accepted once, as long as it is within the window, in
+        /// whatever order packets come; also by a copy made from written state.
+        #[test]
+        fn replays_are_refused(
+            steps in prop::collection::vec(-1100i64..600, 1..200), copy_at in 0usize..200,
+        ) {
+            let (outbound, mut inbound) = pair(Profile::AeadAes128Gcm);
+            let mut seen = std::collections::HashSet::new();
+            let mut highest = 40_000u64;
+            inbound.open_rtp(&mut sealed(&outbound, 7, highest)).expect("authentic");
+            seen.insert(highest);
+            for (n, step) in steps.into_iter().enumerate() {
+                if n == copy_at {
+                    let written = serde_json::to_string(inbound.state()).expect("plain data");
+                    let state = serde_json::from_str(&written).expect("as written");
+                    inbound = Inbound::new(&master(Profile::AeadAes128Gcm), state);
+                }
+                let index = highest.saturating_add_signed(step);
+                let fresh = !seen.contains(&index) && highest.saturating_sub(index) < RTP_WINDOW;
+                let opened = inbound.open_rtp(&mut sealed(&outbound, 7, index));
+                prop_assert_eq!(opened.ok().map(|(index, _)| index.0), fresh.then_some(index));
+                if fresh {
+                    seen.insert(index);
+                    highest = highest.max(index);
+                }
+            }
+        }
+
+        #[test]
+        fn any_octets_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            for profile in PROFILES {
+                let (_, mut inbound) = pair(profile);
+                prop_assert!(inbound.open_rtp(&mut bytes.clone()).is_err());
+                prop_assert!(inbound.open_rtcp(&mut bytes.clone()).is_err());
+                prop_assert_eq!(inbound.state(), &InboundState::default());
+            }
+        }
+    }
+}

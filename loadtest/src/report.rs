@@ -579,23 +579,24 @@ fn received(participants: &[Participant]) -> Received {
     total
 }
 
-/// Equal failures of several participants as one line.
+/// What went wrong or never came; the same of several participants as one line.
 fn failures(participants: &[Participant]) -> Vec<String> {
-    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
-    for text in participants
-        .iter()
-        .flat_map(|participant| &participant.failures)
-    {
-        *counts.entry(text).or_default() += 1;
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for participant in participants {
+        let texts = participant
+            .failures
+            .iter()
+            .cloned()
+            .chain(participant.missing());
+        for text in texts {
+            *counts.entry(text).or_default() += 1;
+        }
     }
     counts
         .into_iter()
-        .map(|(text, count)| {
-            if count == 1 {
-                text.to_owned()
-            } else {
-                format!("{text} (x{count})")
-            }
+        .map(|(text, count)| match count {
+            1 => text,
+            _ => format!("{text} (x{count})"),
         })
         .collect()
 }

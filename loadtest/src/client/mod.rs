@@ -206,6 +206,37 @@ impl Participant {
         self.progress == Some(Progress::Ready)
     }
 
+    /// What is missing before this participant takes part in full; `None`
+    /// when nothing is.
+    pub fn missing(&self) -> Option<String> {
+        let times = &self.milestones;
+        let refusal = || {
+            self.room
+                .refusal
+                .clone()
+                .unwrap_or_else(|| "no answer".to_owned())
+        };
+        if times.online.is_none() {
+            Some("never logged in".to_owned())
+        } else if times.ready.is_none() {
+            Some(format!("the focus was never ready: {}", refusal()))
+        } else if times.joined.is_none() {
+            Some(format!("never let into the room: {}", refusal()))
+        } else if times.offered.is_none() {
+            Some("no usable offer came".to_owned())
+        } else if times.accepted.is_none() {
+            Some("session-accept was not answered".to_owned())
+        } else if times.ice.is_none() {
+            Some("ICE never connected".to_owned())
+        } else if times.connected.is_none() {
+            Some("DTLS was never done".to_owned())
+        } else if times.channel.is_none() {
+            Some("the bridge channel never opened".to_owned())
+        } else {
+            None
+        }
+    }
+
     /// The SRTP profile in use.
     pub fn profile(&self) -> Option<&'static str> {
         self.transport.as_ref().and_then(Transport::profile)

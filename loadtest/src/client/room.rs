@@ -135,6 +135,8 @@ pub struct Room {
     ping_due: Option<Instant>,
     stanzas: VecDeque<Element>,
     events: VecDeque<Event>,
+    /// Why the focus was not ready the last time.
+    pub refusal: Option<String>,
     /// Conference requests sent.
     pub requests: u32,
     /// Times the focus was seen to leave the room.
@@ -161,6 +163,7 @@ impl Room {
             ping_due: None,
             stanzas: VecDeque::new(),
             events: VecDeque::new(),
+            refusal: None,
             requests: 0,
             focus_left: 0,
         })
@@ -219,7 +222,10 @@ impl Room {
         }
         while let Some(asked) = self.pending.expired(now) {
             match asked {
-                Asked::Conference => self.retry(now),
+                Asked::Conference => {
+                    self.refusal = Some("no answer".to_owned());
+                    self.retry(now);
+                }
                 Asked::Accept(_) => self.fail("no answer to session-accept within 10 s"),
                 Asked::Restart => self.fail("no answer to the request for a restart within 10 s"),
                 Asked::Ping => self.fail("the server does not answer a ping"),
@@ -395,11 +401,13 @@ impl Room {
                     self.events.push_back(Event::Ready);
                     self.join(now, 1);
                 } else {
+                    self.refusal = Some("not ready".to_owned());
                     self.retry(now);
                 }
             }
             (Asked::Conference, Kind::Error(error)) => {
                 tracing::debug!(%error, "conference request refused");
+                self.refusal = Some(error.to_string());
                 self.retry(now);
             }
             (Asked::Accept(sid), _) if !self.is_current(&sid) => {}
@@ -429,6 +437,7 @@ impl Room {
                     .error()
                     .map_or("no reason".to_owned(), |e| e.to_string());
                 tracing::debug!(%text, "the room refused");
+                self.refusal = Some(text);
                 if let State::Joining { until, .. } = &mut self.state {
                     // As the client library: asks the focus again and rejoins.
                     *until = now + Duration::from_secs(1);

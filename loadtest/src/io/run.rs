@@ -2,6 +2,7 @@
 //! all are connected, lets them talk, and judges.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -220,8 +221,13 @@ impl Progress {
         let count = |of: fn(&Status) -> bool| handles.iter().filter(|h| of(&h.status)).count();
         let packets = packets(handles);
         let rate = (packets - self.packets) as f64 / elapsed.as_secs_f64();
+        let (begin, end) = if std::io::stderr().is_terminal() {
+            ("\r", "   ")
+        } else {
+            ("", "\n")
+        };
         eprint!(
-            "\r{:>4.0} s {doing}: {} of {} connected, {} with trouble, {rate:.0} packets/s   ",
+            "{begin}{:>4.0} s {doing}: {} of {} connected, {} with trouble, {rate:.0} packets/s{end}",
             (now - self.begin).as_secs_f64(),
             count(|status| status.connected.load(Ordering::Relaxed)),
             self.participants,
@@ -232,6 +238,8 @@ impl Progress {
     }
 
     fn end(&self) {
-        eprintln!();
+        if std::io::stderr().is_terminal() {
+            eprintln!();
+        }
     }
 }

@@ -101,3 +101,42 @@ impl<N: AsRef<str>, V: Display> FromIterator<(N, V)> for Stats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, xso::FromXml, xso::AsXml)]
 #[xml(namespace = ns::HEALTH_CHECK, name = "healthcheck")]
 pub struct HealthCheck;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml;
+
+    #[test]
+    fn statistics_keep_their_order_and_their_last_value() {
+        let mut stats: Stats = [("b", "1"), ("a", "x")].into_iter().collect();
+        stats.set("b", 0.25);
+        stats.set(stat::DRAIN, false);
+        let all: Vec<_> = stats.iter().collect();
+        assert_eq!(all, [("b", "0.25"), ("a", "x"), ("drain", "false")]);
+        let again: Stats = xml::from_element(xml::to_element(&stats)).expect("statistics");
+        assert_eq!(again, stats);
+    }
+
+    #[test]
+    fn values_are_read_by_what_is_asked_for() {
+        let stats: Stats = [
+            ("decimal", "0.13"),
+            ("java", "1.0E-4"),
+            ("whole", "7"),
+            ("odd", "NaN"),
+            ("yes", "True"),
+        ]
+        .into_iter()
+        .collect();
+        assert_eq!(stats.number("decimal"), Some(0.13));
+        assert_eq!(stats.number("java"), Some(0.0001));
+        assert_eq!(stats.number("whole"), Some(7.0));
+        assert_eq!(stats.number("odd"), None);
+        assert_eq!(stats.number("yes"), None);
+        assert_eq!(stats.number("absent"), None);
+        assert_eq!(stats.flag("yes"), Some(true));
+        assert_eq!(stats.flag("whole"), None);
+        assert_eq!(stats.text("odd"), Some("NaN"));
+    }
+}

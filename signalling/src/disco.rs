@@ -233,3 +233,120 @@ pub struct Priority {
     #[xml(text(codec = Lax))]
     pub value: Option<i8>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml;
+
+    /// What the current client library announces (`client-focus` §9.2).
+    const CLIENT: [&str; 17] = [
+        "http://jabber.org/protocol/caps",
+        "http://jitsi.org/json-encoded-sources",
+        "http://jitsi.org/receive-multiple-video-streams",
+        "http://jitsi.org/remb",
+        "http://jitsi.org/source-name",
+        "http://jitsi.org/start-muted-room-metadata",
+        "http://jitsi.org/tcc",
+        "http://jitsi.org/visitors-1",
+        "urn:ietf:rfc:4588",
+        "urn:xmpp:jingle:1",
+        "urn:xmpp:jingle:apps:dtls:0",
+        "urn:xmpp:jingle:apps:rtp:1",
+        "urn:xmpp:jingle:apps:rtp:audio",
+        "urn:xmpp:jingle:apps:rtp:video",
+        "urn:xmpp:jingle:transports:dtls-sctp:1",
+        "urn:xmpp:jingle:transports:ice-udp:1",
+        "urn:xmpp:rayo:client:1",
+    ];
+
+    #[test]
+    fn capabilities_hash_as_the_client_library_does() {
+        let rewriting = "http://jitsi.org/ssrc-rewriting-1";
+        let demux = "http://jitsi.org/rtp-mid-demux";
+        let mut info = DiscoInfo::features(CLIENT);
+        assert_eq!(info.ver(), "dtzK/3xhISaXUMVg59IpXxdvKyQ=");
+        // Order does not matter.
+        info.features.insert(
+            0,
+            Feature {
+                var: rewriting.to_owned(),
+            },
+        );
+        assert_eq!(info.ver(), "+mpajJhafj8jFogLBKsPbQfMgzU=");
+        info.features.insert(
+            3,
+            Feature {
+                var: demux.to_owned(),
+            },
+        );
+        assert_eq!(info.ver(), "51gM9HGbGxB1O0vhf3D8bexpwdk=");
+    }
+
+    /// Both examples of XEP-0115: §5.2 (simple), §5.3 (with languages and a form).
+    #[test]
+    fn capabilities_hash_as_in_xep_0115() {
+        let features = "<feature var='http://jabber.org/protocol/caps'/>\
+            <feature var='http://jabber.org/protocol/disco#info'/>\
+            <feature var='http://jabber.org/protocol/disco#items'/>\
+            <feature var='http://jabber.org/protocol/muc'/>";
+        let read = |extra: &str| -> DiscoInfo {
+            let text = format!(
+                "<query xmlns='{}'>{extra}{features}</query>",
+                ns::DISCO_INFO
+            );
+            xml::from_element(xml::parse(text.as_bytes()).expect("XML")).expect("disco#info")
+        };
+        let simple = read("<identity category='client' name='Exodus 0.9.1' type='pc'/>");
+        assert_eq!(simple.ver(), "QgayPKawpkPSDYmwT/WM94uAlu0=");
+        let complex = read(
+            "<identity xml:lang='en' category='client' name='Psi 0.11' type='pc'/>\
+             <identity xml:lang='el' category='client' name='Ψ 0.11' type='pc'/>\
+             <x xmlns='jabber:x:data' type='result'>\
+             <field var='FORM_TYPE' type='hidden'><value>urn:xmpp:dataforms:softwareinfo</value></field>\
+             <field var='ip_version'><value>ipv4</value><value>ipv6</value></field>\
+             <field var='os'><value>Mac</value></field>\
+             <field var='os_version'><value>10.5.1</value></field>\
+             <field var='software'><value>Psi</value></field>\
+             <field var='software_version'><value>0.11</value></field></x>",
+        );
+        assert_eq!(complex.ver(), "q07IKJEyjvHSyhy//CH0CxmKi8w=");
+    }
+
+    #[test]
+    fn a_form_without_type_is_no_part_of_the_hash() {
+        let mut info = DiscoInfo::features(CLIENT);
+        info.forms.push(DataForm {
+            kind: None,
+            fields: vec![Field {
+                var: Some("a".to_owned()),
+                kind: None,
+                values: vec!["b".to_owned()],
+            }],
+        });
+        assert_eq!(info.ver(), "dtzK/3xhISaXUMVg59IpXxdvKyQ=");
+    }
+
+    #[test]
+    fn caps_name_the_query_for_them() {
+        let info = DiscoInfo::features(CLIENT);
+        let caps = Caps::new("https://jitsi.org/jitsi-meet", &info);
+        assert_eq!(
+            caps.query_node(),
+            "https://jitsi.org/jitsi-meet#dtzK/3xhISaXUMVg59IpXxdvKyQ="
+        );
+        assert_eq!(caps.hash.as_deref(), Some("sha-1"));
+        assert!(info.has("urn:ietf:rfc:4588"));
+        assert!(!info.has("urn:ietf:rfc:4589"));
+    }
+
+    #[test]
+    fn a_submitted_form_starts_with_its_type() {
+        let form = DataForm::submit("type", &[("a", "1"), ("b", "2")]);
+        assert_eq!(form.fields[0].var.as_deref(), Some("FORM_TYPE"));
+        assert_eq!(form.value("FORM_TYPE"), Some("type"));
+        assert_eq!(form.value("b"), Some("2"));
+        assert_eq!(form.value("c"), None);
+        assert_eq!(form.kind.as_deref(), Some("submit"));
+    }
+}

@@ -1,7 +1,7 @@
 //! Requests and their answers (RFC 6120 §8.2.3), errors (§8.3), and the table of
 //! requests that wait for an answer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use crate::jid::Jid;
@@ -101,7 +101,7 @@ impl Iq {
     /// # Errors
     /// See [`IqError`]; a bad request carries its answer.
     pub fn from_element(element: &Element) -> Result<Self, IqError> {
-        if element.name() != "iq" || !is_stanza(element) {
+        if element.name() != "iq" || !element.has_ns(ns::CLIENT) {
             return Err(IqError::NotAnIq);
         }
         let id = element.attr("id").ok_or(IqError::NoId)?;
@@ -162,11 +162,6 @@ impl From<Iq> for Element {
     fn from(iq: Iq) -> Self {
         iq.to_element()
     }
-}
-
-/// Whether an element is in a namespace of stanzas.
-pub(crate) fn is_stanza(element: &Element) -> bool {
-    element.has_ns(ns::CLIENT) || element.has_ns(ns::COMPONENT)
 }
 
 /// The address in an attribute.
@@ -301,13 +296,13 @@ impl StanzaError {
     /// Reads an `<error/>`. `None` if it is something else. An unknown or absent
     /// condition is `undefined-condition` (RFC 6120 §8.3.3).
     pub fn from_element(element: &Element) -> Option<Self> {
-        if element.name() != "error" || !is_stanza(element) {
+        if element.name() != "error" || !element.has_ns(ns::CLIENT) {
             return None;
         }
         let mut error = Self::new(Condition::UndefinedCondition);
         for child in element.children() {
             // jicofo writes its text without the namespace.
-            if child.name() == "text" && (child.has_ns(ns::STANZAS) || is_stanza(child)) {
+            if child.name() == "text" && (child.has_ns(ns::STANZAS) || child.has_ns(ns::CLIENT)) {
                 error.text = Some(child.text());
             } else if child.has_ns(ns::STANZAS) {
                 error.condition = match Condition::from(child.name()) {
@@ -328,7 +323,11 @@ impl StanzaError {
     pub fn to_element(&self) -> Element {
         let mut element = Element::bare("error", ns::CLIENT);
         xml::set(&mut element, xml_ncname!("type"), self.kind.as_str());
-        element.append_child(Element::bare(self.condition.as_str(), ns::STANZAS));
+        let condition = match &self.condition {
+            Condition::Other(_) => &Condition::UndefinedCondition,
+            known => known,
+        };
+        element.append_child(Element::bare(condition.as_str(), ns::STANZAS));
         if let Some(text) = &self.text {
             let mut child = Element::bare("text", ns::STANZAS);
             xml::set_lang(&mut child, "en");
@@ -462,11 +461,8 @@ impl<T> Pending<T> {
     /// Gives up all requests, as when the session that would bring their
     /// answers is lost. In the order of their deadlines.
     pub fn drain(&mut self) -> Vec<T> {
-        let ids: BTreeMap<_, _> = std::mem::take(&mut self.deadlines)
+        std::mem::take(&mut self.deadlines)
             .into_iter()
-            .enumerate()
-            .collect();
-        ids.into_values()
             .filter_map(|(_, id)| self.waiting.remove(&id))
             .map(|waiting| waiting.context)
             .collect()
@@ -480,5 +476,208 @@ impl<T> Pending<T> {
     /// Whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::disco::Ping;
+
+    fn jid(text: &str) -> Jid {
+        Jid::new(text).expect("an address")
+    }
+
+    fn read(text: &str) -> Result<Iq, IqError> {
+        Iq::from_element(&xml::parse(text.as_bytes()).expect("XML"))
+    }
+
+    #[test]
+    fn an_answer_echoes_the_id_and_exchanges_the_addresses() {
+        let request = read(
+            "<iq xmlns='jabber:client' type='get' id='a+/=' from='r@muc/focus' to='b@host/r'>\
+             <ping xmlns='urn:xmpp:ping'/></iq>",
+        )
+        .expect("a request");
+        let answer = request.done();
+        assert_eq!(answer.id, "a+/=");
+        assert_eq!(answer.to, Some(jid("r@muc/focus")));
+        assert_eq!(answer.from, Some(jid("b@host/r")));
+        let text = xml::write(&answer.to_element());
+        assert!(text.contains("type='result'") || text.contains("type=\"result\""));
+    }
+
+    #[test]
+    fn malformed_requests_are_told_from_malformed_answers() {
+        for bad in [
+            "<iq xmlns='jabber:client' type='get' id='1' from='a@b' to='c@d'/>",
+            "<iq xmlns='jabber:client' type='odd' id='1' from='a@b' to='c@d'><x xmlns='y'/></iq>",
+            "<iq xmlns='jabber:client' id='1' from='a@b' to='c@d'><x xmlns='y'/></iq>",
+        ] {
+            let Err(IqError::BadRequest(answer)) = read(bad) else {
+                panic!("{bad} is to be answered");
+            };
+            assert_eq!(answer.to, Some(jid("a@b")));
+            assert_eq!(answer.from, Some(jid("c@d")));
+            assert_eq!(answer.id, "1");
+            let Kind::Error(error) = &answer.kind else {
+                panic!("an error");
+            };
+            assert_eq!(error.condition, Condition::BadRequest);
+        }
+        let fault = |text| read(text).expect_err("a fault");
+        assert_eq!(
+            fault("<iq xmlns='jabber:client' type='error' id='1'/>"),
+            IqError::BadAnswer
+        );
+        assert_eq!(
+            fault("<iq xmlns='jabber:client' type='result'/>"),
+            IqError::NoId
+        );
+        assert_eq!(
+            fault("<iq xmlns='jabber:client' type='result' id='1' from='@'/>"),
+            IqError::BadAddress
+        );
+        assert_eq!(
+            fault("<iq xmlns='jabber:server' type='result' id='1'/>"),
+            IqError::NotAnIq
+        );
+        assert_eq!(
+            fault("<presence xmlns='jabber:client' id='1'/>"),
+            IqError::NotAnIq
+        );
+    }
+
+    #[test]
+    fn only_requests_ask_for_an_answer() {
+        let request = Iq::get("1", jid("a@b"), &Ping);
+        assert!(request.request().is_some());
+        assert!(Iq::set("1", jid("a@b"), &Ping).request().is_some());
+        assert!(request.result(&Ping).request().is_none());
+        let error = request.error(StanzaError::new(Condition::NotAllowed));
+        assert!(error.request().is_none());
+    }
+
+    #[test]
+    fn an_error_keeps_all_its_conditions() {
+        let text = "<iq xmlns='jabber:client' type='error' id='1'>\
+            <conference xmlns='http://jitsi.org/protocol/focus'/>\
+            <error type='cancel'>\
+            <item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+            <text xml:lang='en'>gone</text>\
+            <error xmlns='jitsi:colibri2' reason='unknown_endpoint'/>\
+            <endpoint xmlns='jitsi:colibri2' id='e'/></error></iq>";
+        let Kind::Error(error) = read(text).expect("an error").kind else {
+            panic!("an error");
+        };
+        assert_eq!(error.condition, Condition::ItemNotFound);
+        assert_eq!(error.kind, ErrorType::Cancel);
+        assert_eq!(error.text.as_deref(), Some("gone"));
+        assert_eq!(error.details.len(), 2);
+        assert!(error.has_detail("endpoint", ns::COLIBRI2));
+        assert!(!error.has_detail("endpoint", ns::COLIBRI));
+        assert_eq!(error.to_string(), "item-not-found (gone)");
+    }
+
+    #[test]
+    fn an_unknown_condition_is_undefined() {
+        let text = "<error xmlns='jabber:client'>\
+            <flood xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+        let element = xml::parse(text.as_bytes()).expect("XML");
+        let error = StanzaError::from_element(&element).expect("an error");
+        assert_eq!(error.condition, Condition::UndefinedCondition);
+        assert_eq!(error.kind, ErrorType::Cancel);
+        // Nor is one written, whatever it would do to the XML.
+        let odd = StanzaError::new(Condition::Other("<".to_owned()));
+        let again = StanzaError::from_element(&odd.to_element()).expect("an error");
+        assert_eq!(again.condition, Condition::UndefinedCondition);
+    }
+
+    #[test]
+    fn conditions_have_the_types_of_rfc_6120() {
+        for (condition, kind) in [
+            (Condition::BadRequest, ErrorType::Modify),
+            (Condition::NotAuthorized, ErrorType::Auth),
+            (Condition::Forbidden, ErrorType::Auth),
+            (Condition::ItemNotFound, ErrorType::Cancel),
+            (Condition::ResourceConstraint, ErrorType::Wait),
+            (Condition::NotAcceptable, ErrorType::Modify),
+            (Condition::UnexpectedRequest, ErrorType::Wait),
+            (Condition::ServiceUnavailable, ErrorType::Cancel),
+        ] {
+            assert_eq!(condition.error_type(), kind, "{condition}");
+        }
+    }
+
+    #[test]
+    fn ids_do_not_repeat() {
+        let mut ids = Ids::new(7);
+        let many: BTreeSet<_> = (0..1000).map(|_| ids.next_id()).collect();
+        assert_eq!(many.len(), 1000);
+        assert!(many.iter().all(|id| id.len() == 16));
+        assert_ne!(Ids::new(8).next_id(), Ids::new(7).next_id());
+    }
+
+    fn from(sender: Option<&str>, id: &str) -> Iq {
+        Iq {
+            from: sender.map(jid),
+            to: None,
+            id: id.to_owned(),
+            kind: Kind::Result(None),
+        }
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_only_from_whom_was_asked() {
+        let now = Instant::now();
+        let mut pending = Pending::default();
+        let request = Iq::get("1", jid("r@muc/a"), &Ping);
+        pending.insert(&request, now, "context");
+        assert_eq!(pending.take(&from(Some("r@muc/b"), "1")), None);
+        assert_eq!(pending.take(&from(Some("r@muc/a"), "2")), None);
+        assert_eq!(pending.take(&request), None, "a request answers nothing");
+        assert_eq!(pending.len(), 1);
+        assert_eq!(pending.take(&from(Some("r@muc/a"), "1")), Some("context"));
+        assert_eq!(pending.take(&from(Some("r@muc/a"), "1")), None);
+        assert!(pending.is_empty());
+        assert_eq!(pending.next_timeout(), None);
+        assert_eq!(pending.expired(now), None);
+    }
+
+    #[test]
+    fn the_own_server_answers_for_nobody() {
+        let mut pending = Pending::default();
+        for (id, sender) in [("1", None), ("2", Some("host")), ("3", Some("me@host"))] {
+            let mut request = Iq::get(id, jid("x"), &Ping);
+            request.to = None;
+            pending.insert(&request, Instant::now(), id);
+            assert_eq!(pending.take(&from(sender, id)), Some(id));
+        }
+        let mut request = Iq::get("4", jid("x"), &Ping);
+        request.to = None;
+        pending.insert(&request, Instant::now(), "4");
+        assert_eq!(pending.take(&from(Some("x@host/r"), "4")), None);
+    }
+
+    #[test]
+    fn requests_expire_in_the_order_of_their_deadlines() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pending = Pending::default();
+        for (id, seconds) in [("b", 20), ("a", 10), ("c", 30), ("d", 5)] {
+            pending.insert(&Iq::get(id, jid("x"), &Ping), at(seconds), id);
+        }
+        // The same id again replaces the earlier request and its deadline.
+        pending.insert(&Iq::get("d", jid("x"), &Ping), at(40), "D");
+        assert_eq!(pending.next_timeout(), Some(at(10)));
+        assert_eq!(pending.expired(at(9)), None);
+        assert_eq!(pending.expired(at(20)), Some("a"));
+        assert_eq!(pending.expired(at(20)), Some("b"));
+        assert_eq!(pending.expired(at(20)), None);
+        assert_eq!(pending.drain(), ["c", "D"]);
+        assert!(pending.is_empty());
+        assert_eq!(pending.next_timeout(), None);
     }
 }

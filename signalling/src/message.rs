@@ -3,7 +3,7 @@
 
 use crate::iq::{self, IqError};
 use crate::jid::Jid;
-use crate::xml::{self, Element, xml_ncname};
+use crate::xml::{self, Element, ns, xml_ncname};
 
 /// A message.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ impl Message {
     /// # Errors
     /// Another stanza, or an address that is none.
     pub fn from_element(element: &Element) -> Result<Self, IqError> {
-        if element.name() != "message" || !iq::is_stanza(element) {
+        if element.name() != "message" || !element.has_ns(ns::CLIENT) {
             return Err(IqError::NotAnIq);
         }
         Ok(Self {

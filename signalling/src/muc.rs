@@ -245,3 +245,66 @@ impl RoomInfo {
         room
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml;
+
+    fn jid(text: &str) -> BareJid {
+        BareJid::new(text).expect("an address")
+    }
+
+    #[test]
+    fn entering_says_so_and_no_more() {
+        let occupant = crate::jid::occupant(&jid("room@muc"), "focus").expect("an occupant");
+        let presence = join(occupant.clone(), None);
+        let text = xml::write(&presence.to_element());
+        assert!(text.contains(r#"to="room@muc/focus""#) || text.contains("to='room@muc/focus'"));
+        assert_eq!(presence.payload(), Some(Join { password: None }));
+        let locked = join(occupant, Some("secret".to_owned()));
+        let entry: Join = locked.payload().expect("an entry");
+        assert_eq!(entry.password.as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn a_nickname_has_to_be_a_resource() {
+        assert!(crate::jid::occupant(&jid("room@muc"), "").is_none());
+        assert!(crate::jid::occupant(&jid("room@muc"), "a\u{7}").is_none());
+    }
+
+    #[test]
+    fn a_room_tells_about_itself() {
+        let form = DataForm::submit(
+            "http://jabber.org/protocol/muc#roominfo",
+            &[
+                ("muc#roominfo_meetingId", "m"),
+                ("muc#roominfo_isbreakout", "1"),
+                ("muc#roominfo_breakout_main_room", ""),
+                ("muc#roomconfig_roomsecret", "s"),
+            ],
+        );
+        let mut info = DiscoInfo::features(["muc_passwordprotected"]);
+        info.forms.push(form);
+        let room = RoomInfo::from_disco(&info);
+        assert_eq!(room.meeting_id.as_deref(), Some("m"));
+        assert!(room.is_breakout && room.password_protected && !room.presets_enabled);
+        assert_eq!(room.breakout_main_room, None);
+        assert_eq!(room.password.as_deref(), Some("s"));
+        assert!(!RoomInfo::from_form(&info.forms[0]).password_protected);
+        assert_eq!(
+            RoomInfo::from_disco(&DiscoInfo::default()),
+            RoomInfo::default()
+        );
+    }
+
+    #[test]
+    fn affiliations_are_changed_by_account_and_roles_by_nickname() {
+        let grant = xml::write(&xml::to_element(&AdminQuery::grant_owner(jid("a@b"))));
+
+        assert!(grant.contains("owner") && grant.contains("a@b"), "{grant}");
+        let kick = AdminQuery::kick("nick", Some("bye".to_owned()));
+        assert_eq!(kick.items[0].role, Some(Role::None));
+        assert_eq!(kick.items[0].affiliation, None);
+    }
+}

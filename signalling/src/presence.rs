@@ -3,7 +3,7 @@
 
 use crate::iq::{self, IqError, StanzaError};
 use crate::jid::Jid;
-use crate::xml::{self, Element, codec::words, xml_ncname};
+use crate::xml::{self, Element, codec::words, ns, xml_ncname};
 
 words! {
     /// The `type` of a presence; absent is `Available`.
@@ -79,7 +79,7 @@ impl Presence {
     /// # Errors
     /// Another stanza, or an address that is none.
     pub fn from_element(element: &Element) -> Result<Self, IqError> {
-        if element.name() != "presence" || !iq::is_stanza(element) {
+        if element.name() != "presence" || !element.has_ns(ns::CLIENT) {
             return Err(IqError::NotAnIq);
         }
         Ok(Self {

@@ -44,3 +44,21 @@ pub fn accept_subscription(request: &Presence) -> Option<Presence> {
     (request.kind == PresenceType::Subscribe)
         .then(|| Presence::new(PresenceType::Subscribed).with_to(from.to_bare()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_request_is_granted() {
+        let asker = Jid::new("asker@host/r").expect("an address");
+        let mut request = subscribe(BareJid::new("me@host").expect("an address"));
+        assert_eq!(accept_subscription(&request), None, "nobody asks");
+        request.from = Some(asker.clone());
+        let answer = accept_subscription(&request).expect("an answer");
+        assert_eq!(answer.kind, PresenceType::Subscribed);
+        assert_eq!(answer.to, Some(asker.to_bare().into()));
+        request.kind = PresenceType::Available;
+        assert_eq!(accept_subscription(&request), None);
+    }
+}

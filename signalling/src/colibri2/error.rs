@@ -62,3 +62,46 @@ pub fn reason(error: &StanzaError) -> Option<(ErrorReason, Option<String>)> {
         endpoint.map(|endpoint| endpoint.id),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iq::Iq;
+    use crate::jid::Jid;
+
+    /// Example (h) of `focus-bridge` §2.7.
+    #[test]
+    fn an_unknown_endpoint_is_named() {
+        let request = Iq::get(
+            "f8",
+            Jid::new("b@x/jvb").expect("a jid"),
+            &crate::disco::Ping,
+        );
+        let text = xml::write(&request.error(unknown_endpoint("e5f60718")).to_element());
+        let read = Iq::from_element(&xml::parse(text.as_bytes()).expect("XML"));
+        let crate::iq::Kind::Error(error) = read.expect("an iq").kind else {
+            panic!("an error");
+        };
+        assert_eq!(error.condition, Condition::ItemNotFound);
+        assert_eq!(
+            error.text.as_deref(),
+            Some("Endpoint not found for ID: e5f60718")
+        );
+        assert_eq!(
+            reason(&error),
+            Some((ErrorReason::UnknownEndpoint, Some("e5f60718".to_owned())))
+        );
+    }
+
+    #[test]
+    fn an_error_of_the_room_has_no_reason() {
+        assert_eq!(reason(&StanzaError::new(Condition::ItemNotFound)), None);
+    }
+
+    #[test]
+    fn a_reason_unknown_here_is_kept() {
+        let new = ErrorReason::from("too_hot");
+        let error = error(Condition::Conflict, new.clone(), "x");
+        assert_eq!(reason(&error), Some((new, None)));
+    }
+}

@@ -255,3 +255,75 @@ pub struct InitialLastN {
     #[xml(attribute(codec = Lax, default))]
     pub value: Option<i32>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml;
+
+    fn read(text: &str) -> Result<ConferenceModify, xml::XmlError> {
+        xml::from_element(xml::parse(text.as_bytes()).expect("XML"))
+    }
+
+    /// All that `focus-bridge` §2.1 says may come and a bridge must stand.
+    #[test]
+    fn whatever_a_focus_may_add_is_read_or_ignored() {
+        let modify = read(
+            r#"<conference-modify xmlns="jitsi:colibri2" meeting-id="m" create="TRUE" new="1"
+                rtcstats-enabled="False">
+                <connects><connect url="wss://x" protocol="mediajson" type="recorder"/></connects>
+                <traceparent xmlns="jitsi:opentelemetry" trace_id="0"/>
+                <endpoint id="e" create="true" diarize="true" muc-role="visitor">
+                 <odd/><capability name="source-names"/><capability name="new"/>
+                 <transport ice-controlling="True"><sctp/></transport>
+                 <media type="smell"/><sources/><initial-last-n value="-1"/><force-mute audio="true"/>
+                </endpoint>
+                <relay id="r" mesh-id="0"><endpoints><endpoint id="f" expire="true"/></endpoints></relay>
+               </conference-modify>"#,
+        )
+        .expect("a request");
+        assert!(modify.create && !modify.expire);
+        assert_eq!(modify.rtcstats_enabled, Some(false));
+        let endpoint = &modify.endpoints[0];
+        assert!(endpoint.has_capability(capability::SOURCE_NAMES));
+        assert!(!endpoint.has_capability(capability::SSRC_REWRITING));
+        let transport = endpoint.transport.as_ref().expect("a transport");
+        assert!(transport.ice_controlling && !transport.ice_restart);
+        assert_eq!(transport.sctp, Some(Sctp::default()));
+        assert_eq!(endpoint.sources, Some(Sources::default()));
+        assert_eq!(endpoint.initial_last_n.and_then(|n| n.value), Some(-1));
+        assert_eq!(
+            endpoint.force_mute,
+            Some(ForceMute {
+                audio: true,
+                video: false
+            })
+        );
+        assert_eq!(endpoint.media[0].kind, MediaType::Other("smell".to_owned()));
+        let behind = modify.relays[0].endpoints.as_ref().expect("endpoints");
+        assert!(behind.endpoints[0].expire);
+    }
+
+    #[test]
+    fn what_a_bridge_cannot_do_without_is_missed() {
+        for text in [
+            "<conference-modify xmlns='jitsi:colibri2'/>",
+            "<conference-modify xmlns='jitsi:colibri2' meeting-id='m'><endpoint/></conference-modify>",
+            "<conference-modify xmlns='jitsi:colibri2' meeting-id='m'><relay/></conference-modify>",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_not_written() {
+        let mut modify = ConferenceModify::new("m");
+        modify.endpoints.push(Endpoint {
+            force_mute: Some(ForceMute::default()),
+            ..Endpoint::new("e")
+        });
+        let text = xml::write(&xml::to_element(&modify));
+        assert!(!text.contains("false") && !text.contains("true"), "{text}");
+        assert!(text.contains("<force-mute></force-mute>"), "{text}");
+    }
+}

@@ -277,3 +277,123 @@ pub struct UnknownSession;
 pub fn unknown_session() -> StanzaError {
     StanzaError::new(Condition::ItemNotFound).with_detail(&UnknownSession)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml;
+
+    fn read(text: &str) -> Jingle {
+        xml::from_element(xml::parse(text.as_bytes()).expect("XML")).expect("jingle")
+    }
+
+    /// The example of `client-focus` §4.7.
+    #[test]
+    fn a_client_ends_its_session_to_get_another() {
+        let jingle = read(
+            r#"<jingle xmlns="urn:xmpp:jingle:1" action="session-terminate" sid="6q2m8ro1k4e7c"
+                initiator="demo@conference.meet.example/focus">
+                <reason><connectivity-error/><text>ICE FAILED</text></reason>
+                <bridge-session xmlns="http://jitsi.org/protocol/focus" id="0b5c0d3e" restart="true"/>
+               </jingle>"#,
+        );
+        assert_eq!(jingle.action, Action::SessionTerminate);
+        let reason = jingle.reason.expect("a reason");
+        assert_eq!(reason.condition, Some(ReasonCondition::ConnectivityError));
+        assert_eq!(reason.text.as_deref(), Some("ICE FAILED"));
+        let session = jingle.bridge_session.expect("a bridge session");
+        assert_eq!(session.restart, Some(true));
+        assert_eq!(session.ice_restart, None);
+    }
+
+    /// The examples of `client-focus` §4.6.
+    #[test]
+    fn ice_is_restarted_in_place() {
+        let jingle = read(
+            r#"<jingle xmlns="urn:xmpp:jingle:1" action="session-info" sid="s">
+                <bridge-session xmlns="http://jitsi.org/protocol/focus" id="b" ice-restart="true"/>
+               </jingle>"#,
+        );
+        assert_eq!(
+            jingle.bridge_session.and_then(|b| b.ice_restart),
+            Some(true)
+        );
+        let jingle = read(
+            r#"<jingle xmlns="urn:xmpp:jingle:1" action="transport-info" sid="s">
+                <content name="data"/><content creator="initiator" name="audio">
+                <transport xmlns="urn:xmpp:jingle:transports:ice-udp:1" ufrag="new1" pwd="p"
+                 ice-generation="1"/></content></jingle>"#,
+        );
+        let transport = jingle.transport().expect("a transport");
+        assert_eq!(transport.ice_generation, Some(1));
+        assert!(jingle.content("audio").is_some());
+        assert!(jingle.content("video").is_none());
+    }
+
+    #[test]
+    fn unknown_words_and_elements_do_not_harm() {
+        let jingle = read(
+            r#"<jingle xmlns="urn:xmpp:jingle:1" action="security-info" sid="s" odd="1">
+                <reason><tired/></reason><odd xmlns="x"><jingle/></odd>
+                <content name="audio" senders="some"><description xmlns="urn:other"/></content>
+                <ice-state xmlns="http://jitsi.org/protocol/focus">failed</ice-state></jingle>"#,
+        );
+        assert_eq!(jingle.action, Action::Other("security-info".to_owned()));
+        assert_eq!(jingle.reason, Some(Reason::default()));
+        assert_eq!(jingle.ice_state.map(|i| i.state).as_deref(), Some("failed"));
+        assert_eq!(
+            jingle.contents[0].senders,
+            Some(Senders::Other("some".to_owned()))
+        );
+        assert!(jingle.contents[0].description.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_done_without_is_missed() {
+        for text in [
+            "<jingle xmlns='urn:xmpp:jingle:1' action='source-add'/>",
+            "<jingle xmlns='urn:xmpp:jingle:1' sid='s'/>",
+            "<jingle xmlns='urn:xmpp:jingle:1' action='source-add' sid='s'><content/></jingle>",
+        ] {
+            let element = xml::parse(text.as_bytes()).expect("XML");
+            assert!(xml::from_element::<Jingle>(&element).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_terminate_holds_only_its_reason() {
+        let jingle = Jingle::terminate("s", ReasonCondition::Success, "moving");
+        let element = xml::to_element(&jingle);
+        let reason = element.children().next().expect("a reason");
+        let names: Vec<_> = reason.children().map(xml::Element::name).collect();
+        assert_eq!(names, ["success", "text"]);
+        assert_eq!(element.children().count(), 1);
+    }
+
+    #[test]
+    fn red_has_a_parameter_without_a_name() {
+        let mut red = PayloadType::new(112, "red", 48000);
+        red.parameters.push(Parameter::nameless("111/111"));
+        let text = xml::write(&xml::to_element(&red));
+        assert!(
+            !text.contains("name=\"\"") && text.contains("111/111"),
+            "{text}"
+        );
+        let read: PayloadType =
+            xml::from_element(xml::parse(text.as_bytes()).expect("XML")).expect("a codec");
+        assert_eq!(read, red);
+        assert_eq!(read.parameter("apt"), None);
+    }
+
+    #[test]
+    fn feedback_is_named_as_in_sdp() {
+        let codec = PayloadType::new(100, "VP8", 90000)
+            .with_feedback(["ccm fir", "nack"])
+            .with_parameter("apt", "1");
+        assert!(codec.has_feedback("nack"));
+        assert!(codec.has_feedback("ccm fir"));
+        assert!(!codec.has_feedback("nack pli"));
+        assert_eq!(codec.parameter("apt"), Some("1"));
+        assert_eq!(codec.rtcp_fb[0].subtype.as_deref(), Some("fir"));
+    }
+}

@@ -53,9 +53,8 @@ impl Fingerprint {
             .trim()
             .split(':')
             .map(|octet| {
-                (octet.len() == 2)
-                    .then(|| u8::from_str_radix(octet, 16).ok())
-                    .flatten()
+                let digits = octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
+                digits.then(|| u8::from_str_radix(octet, 16).ok())?
             })
             .collect()
     }
@@ -145,4 +144,39 @@ pub struct WebSocket {
     /// Whether the one who gets this is to open it (between bridges).
     #[xml(attribute(codec = MaybeFlag, default))]
     pub active: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xml;
+
+    #[test]
+    fn a_fingerprint_is_octets() {
+        let read = |value: &str| Fingerprint {
+            value: value.to_owned(),
+            ..Fingerprint::default()
+        };
+        assert_eq!(read(" 0A:ff:10\n").bytes(), Some(vec![10, 255, 16]));
+        for bad in ["", "0", "0A:", "0A:F", "0A:+1", "0A:é", "zz", "0A0B"] {
+            assert_eq!(read(bad).bytes(), None, "{bad:?}");
+        }
+        assert_eq!(Fingerprint::text(&[10, 255, 16]), "0A:FF:10");
+    }
+
+    #[test]
+    fn a_strange_candidate_costs_only_itself() {
+        let text = "<transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='u'>\
+            <candidate port='99999' component='x' type='odd' ip='name.local' generation=''/>\
+            <candidate port='10000' ip='::1' type='host'/><odd/></transport>";
+        let element = xml::parse(text.as_bytes()).expect("XML");
+        let transport: Transport = xml::from_element(&element).expect("a transport");
+        assert_eq!(transport.candidates.len(), 2);
+        let strange = &transport.candidates[0];
+        assert_eq!(strange.port, None);
+        assert_eq!(strange.component, None);
+        assert_eq!(strange.kind, Some(CandidateType::Other("odd".to_owned())));
+        assert_eq!(transport.candidates[1].port, Some(10000));
+        assert_eq!(transport.pwd, None);
+    }
 }

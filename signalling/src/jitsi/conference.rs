@@ -170,3 +170,52 @@ impl From<Conference> for HttpAnswer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of `client-focus` §2.3.
+    #[test]
+    fn http_has_the_same_request_and_answer() {
+        let request: HttpRequest = serde_json::from_str(
+            r#"{"machineUid":"2f9d","room":"demo@conference.meet.example","sessionId":"7a31",
+                "properties":{"rtcstatsEnabled":false,"visitors-version":1,"x":"y"},"new":{}}"#,
+        )
+        .expect("a request");
+        let request = Conference::from(request);
+        assert_eq!(
+            request.room.as_deref(),
+            Some("demo@conference.meet.example")
+        );
+        assert_eq!(request.machine_uid.as_deref(), Some("2f9d"));
+        assert_eq!(request.session_id.as_deref(), Some("7a31"));
+        assert_eq!(request.property("rtcstatsEnabled"), Some("false"));
+        assert_eq!(request.property("visitors-version"), Some("1"));
+        assert_eq!(request.property("x"), Some("y"));
+        assert_eq!(request.property("z"), None);
+
+        let answer = Conference {
+            room: request.room,
+            ready: Some(true),
+            focusjid: Some("focus@auth.meet.example".to_owned()),
+            ..Conference::default()
+        }
+        .with_property("authentication", "false");
+        let json = serde_json::to_value(HttpAnswer::from(answer)).expect("JSON");
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "room": "demo@conference.meet.example", "ready": true,
+                "focusJid": "focus@auth.meet.example", "sessionId": null, "identity": null,
+                "vnode": null, "properties": {"authentication": "false"}
+            })
+        );
+    }
+
+    #[test]
+    fn an_empty_request_is_read() {
+        let request: HttpRequest = serde_json::from_str("{}").expect("a request");
+        assert_eq!(request, HttpRequest::default());
+    }
+}

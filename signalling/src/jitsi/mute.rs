@@ -100,3 +100,40 @@ impl AsXml for Mute {
         AsItemsViaElement::new(Element::from(self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_tells_what_is_muted() {
+        for (namespace, media) in [
+            (ns::MUTE_AUDIO, MuteMedia::Audio),
+            (ns::MUTE_VIDEO, MuteMedia::Video),
+            (ns::MUTE_DESKTOP, MuteMedia::Desktop),
+        ] {
+            let text = format!("<mute xmlns='{namespace}' jid='r@muc/e'> True<x/></mute>");
+            let element = xml::parse(text.as_bytes()).expect("XML");
+            let mute: Mute = xml::from_element(&element).expect("a mute");
+            assert_eq!(mute.media, media);
+            assert_eq!(mute.jid.as_deref(), Some("r@muc/e"));
+            assert_eq!(mute.actor, None);
+            assert_eq!(mute.mute, Some(true));
+        }
+        for other in [
+            "<mute xmlns='http://jitsi.org/jitmeet/smell'>true</mute>",
+            "<unmute xmlns='http://jitsi.org/jitmeet/audio'>true</unmute>",
+        ] {
+            let element = xml::parse(other.as_bytes()).expect("XML");
+            assert!(xml::from_element::<Mute>(&element).is_err());
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_neither_is_no_mute() {
+        let text = format!("<mute xmlns='{}'>maybe</mute>", ns::MUTE_AUDIO);
+        let element = xml::parse(text.as_bytes()).expect("XML");
+        let mute: Mute = xml::from_element(&element).expect("a mute");
+        assert_eq!(mute.mute, None);
+    }
+}

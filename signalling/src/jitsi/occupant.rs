@@ -209,7 +209,7 @@ impl Occupant {
             ..Self::default()
         };
         for child in &presence.payloads {
-            if !child.has_ns(ns::CLIENT) && !child.has_ns(ns::COMPONENT) {
+            if !child.has_ns(ns::CLIENT) {
                 continue;
             }
             match child.name() {
@@ -282,5 +282,80 @@ impl Occupant {
         payloads.extend(info.map(|info| text("SourceInfo", &info.to_json())));
         payloads.extend(self.start_muted.as_ref().map(xml::to_element));
         payloads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_info_has_defaults() {
+        let info = SourceInfo::from_json(
+            r#"{"e-a0":{"muted":false},"e-v0":{},"e-v1":{"muted":false,"videoType":"desktop"},
+                "odd":{"mediaType":"VIDEO","videoType":"CAMERA"},"x":3}"#,
+        )
+        .expect("an object");
+        let state = |muted, video_type, media_type| SourceState {
+            muted,
+            video_type,
+            media_type,
+        };
+        let (camera, desktop) = (VideoType::Camera, VideoType::Desktop);
+        let (audio, video) = (Some(MediaType::Audio), Some(MediaType::Video));
+        assert_eq!(info.0["e-a0"], state(false, camera, audio));
+        assert_eq!(info.0["e-v0"], state(true, camera, video));
+        assert_eq!(info.0["e-v1"], state(false, desktop, video));
+        assert_eq!(info.0["odd"], state(true, camera, video));
+        assert_eq!(info.0["x"], state(true, camera, None));
+        assert_eq!(SourceInfo::from_json(&info.to_json()), Some(info));
+        assert_eq!(SourceInfo::from_json("[]"), None);
+        assert_eq!(SourceInfo::from_json("{"), None);
+        assert_eq!(SourceInfo::from_json("{}"), Some(SourceInfo::default()));
+    }
+
+    #[test]
+    fn properties_tell_whether_they_changed() {
+        let mut properties = ConferenceProperties::default();
+        assert!(properties.set(property::BRIDGE_COUNT, "1"));
+        assert!(!properties.set(property::BRIDGE_COUNT, "1"));
+        assert!(properties.set(property::BRIDGE_COUNT, "0"));
+        assert_eq!(properties.get(property::BRIDGE_COUNT), Some("0"));
+        assert_eq!(properties.get(property::VISITOR_COUNT), None);
+    }
+
+    /// The example of `client-focus` §3.2.
+    #[test]
+    fn an_occupant_is_read_from_its_presence() {
+        let text = r#"<presence xmlns="jabber:client" from="demo@conference.meet.example/abcd1234">
+            <stats-id>Elvera-x7Q</stats-id>
+            <SourceInfo>{"abcd1234-a0":{"muted":false}}</SourceInfo>
+            <jitsi_participant_codecList>AV1, vp9,,h264</jitsi_participant_codecList>
+            <jitsi_participant_region>eu-1</jitsi_participant_region>
+            <nick xmlns="http://jabber.org/protocol/nick">Alice</nick>
+            <audiomuted>true</audiomuted><videomuted>odd</videomuted>
+            <features><feature var="https://jitsi.org/meet/e2ee"/><feature/></features>
+            <status>switch_room</status><nick>not this</nick>
+            <x xmlns="http://jabber.org/protocol/muc#user">
+              <item jid="x1@meet.example/r1" affiliation="owner" role="moderator"/>
+              <item jid="@" affiliation="new"/><status code="110"/><status code="no"/></x></presence>"#;
+        let element = xml::parse(text.as_bytes()).expect("XML");
+        let presence = Presence::from_element(&element).expect("a presence");
+        let occupant = Occupant::from_presence(&presence);
+        assert_eq!(occupant.stats_id.as_deref(), Some("Elvera-x7Q"));
+        assert_eq!(occupant.codecs, ["av1", "vp9", "h264"]);
+        assert_eq!(occupant.region.as_deref(), Some("eu-1"));
+        assert_eq!(occupant.nick.as_deref(), Some("Alice"));
+        assert_eq!(occupant.audio_muted, Some(true));
+        assert_eq!(occupant.video_muted, None);
+        assert_eq!(occupant.features, ["https://jitsi.org/meet/e2ee"]);
+        assert_eq!(occupant.status.as_deref(), Some("switch_room"));
+        assert!(occupant.caps.is_none());
+        let muc = occupant.muc.expect("a room's word");
+        assert_eq!(muc.items.len(), 2);
+        assert!(muc.items[1].jid.is_none());
+        assert!(muc.has_status(110));
+        assert_eq!(muc.status_codes().count(), 1);
+        assert!(occupant.source_info.is_some());
     }
 }

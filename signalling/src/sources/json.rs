@@ -150,3 +150,68 @@ fn ssrc(value: &Value) -> Option<u32> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_jicofo_is_written_exactly() {
+        let text = r#"{"sources":{"jvb":[
+            [{"s":342735204,"n":"jvb-v0","m":"mixedmslabel mixedlabelvideo0"}],[],
+            [{"s":2153933950,"n":"jvb-a0","m":"mixedmslabel mixedlabelaudio0"}]]}}"#;
+        let all = ConferenceSources::from_json(text).expect("sources");
+        assert_eq!(value(&all.to_json()), value(text));
+    }
+
+    fn value(text: &str) -> Value {
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    #[test]
+    fn what_may_be_left_out_is_left_out() {
+        for text in [
+            r#"{"sources":{"a":[]}}"#,
+            r#"{"sources":{"a":[[]]},"more":1}"#,
+            r#"{"sources":{"a":[[],[],[],[],[],"what"]}}"#,
+            r#"{"sources":{"a":[[],[["x",1],[],{},["f"]]]}}"#,
+        ] {
+            let all = ConferenceSources::from_json(text).expect(text);
+            assert!(all.0["a"].sources.is_empty(), "{text}");
+        }
+        let text = r#"{"sources":{"a":[[{"s":"17","v":"d","q":[]}]]}}"#;
+        let all = ConferenceSources::from_json(text).expect("sources");
+        let source = &all.0["a"].sources[0];
+        assert_eq!(source.ssrc, 17);
+        assert_eq!(source.video_type, Some(VideoType::Desktop));
+        assert_eq!(source.name, None);
+    }
+
+    #[test]
+    fn audio_groups_make_a_fourth_array() {
+        let text = r#"{"sources":{"a":[[],[],[{"s":1},{"s":2}],[["f",1,2]]]}}"#;
+        let all = ConferenceSources::from_json(text).expect("sources");
+        assert_eq!(all.0["a"].groups[0].media_type, MediaType::Audio);
+        assert_eq!(all.to_json(), text);
+    }
+
+    #[test]
+    fn faults_are_told_apart() {
+        let fault = |text: &str| ConferenceSources::from_json(text).expect_err(text);
+        assert!(matches!(fault("{"), JsonError::Syntax(_)));
+        let deep = "[".repeat(100_000);
+        assert!(matches!(fault(&deep), JsonError::Syntax(_)));
+        for text in ["{}", "[]", r#"{"sources":1}"#] {
+            assert!(matches!(fault(text), JsonError::NoSources), "{text}");
+        }
+        for text in [r#"{"sources":{"a":1}}"#, r#"{"sources":{"a":[1]}}"#] {
+            assert!(matches!(fault(text), JsonError::BadOwner { .. }), "{text}");
+        }
+        for source in ["{}", r#"{"s":-1}"#, r#"{"s":4294967296}"#, r#"{"s":"x"}"#] {
+            let text = format!(r#"{{"sources":{{"a":[[{source}]]}}}}"#);
+            assert!(matches!(fault(&text), JsonError::BadSsrc { .. }), "{text}");
+        }
+        let text = r#"{"sources":{"a":[[],[["f",1,-2]]]}}"#;
+        assert!(matches!(fault(text), JsonError::BadSsrc { .. }));
+    }
+}

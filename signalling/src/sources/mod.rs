@@ -488,3 +488,324 @@ impl ConferenceSources {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::xml;
+
+    fn source(ssrc: u32, media_type: MediaType, name: &str) -> Source {
+        Source {
+            ssrc,
+            media_type,
+            name: Some(name.to_owned()),
+            msid: Some(format!("{name}-stream track")),
+            video_type: None,
+        }
+    }
+
+    fn group(semantics: Semantics, ssrcs: &[u32]) -> Group {
+        Group {
+            media_type: MediaType::Video,
+            semantics,
+            ssrcs: ssrcs.to_vec(),
+        }
+    }
+
+    /// A camera as the client library signals it: three layers, each with RTX.
+    fn camera() -> EndpointSources {
+        EndpointSources {
+            sources: [1, 4, 2, 3, 5, 6]
+                .map(|ssrc| source(ssrc, MediaType::Video, "e-v0"))
+                .into_iter()
+                .chain([source(9, MediaType::Audio, "e-a0")])
+                .collect(),
+            groups: vec![
+                group(Semantics::Fid, &[1, 4]),
+                group(Semantics::Sim, &[1, 2, 3]),
+                group(Semantics::Fid, &[2, 5]),
+                group(Semantics::Fid, &[3, 6]),
+            ],
+        }
+    }
+
+    fn ssrcs(sources: &EndpointSources) -> Vec<u32> {
+        sources.sources.iter().map(|source| source.ssrc).collect()
+    }
+
+    #[test]
+    fn receivers_are_told_of_one_layer_with_its_retransmissions() {
+        let stripped = camera().without_simulcast();
+        assert_eq!(ssrcs(&stripped), [1, 4, 9]);
+        assert_eq!(stripped.groups, [group(Semantics::Fid, &[1, 4])]);
+        // Without simulcast nothing is taken away.
+        assert_eq!(stripped.without_simulcast(), stripped);
+    }
+
+    #[test]
+    fn a_source_goes_with_the_groups_it_is_in() {
+        let mut all = camera();
+        let less = EndpointSources {
+            sources: vec![source(2, MediaType::Video, "other")],
+            groups: vec![group(Semantics::Fid, &[3, 6])],
+        };
+        let taken = all.remove(&less);
+        assert_eq!(ssrcs(&all), [1, 4, 3, 5, 6, 9]);
+        assert_eq!(all.groups, [group(Semantics::Fid, &[1, 4])]);
+        assert_eq!(ssrcs(&taken), [2]);
+        assert_eq!(taken.groups.len(), 3);
+    }
+
+    #[test]
+    fn merging_twice_is_merging_once() {
+        let mut all = camera();
+        all.merge(&camera());
+        assert_eq!(all, camera());
+        let mut conference = ConferenceSources::default();
+        conference.merge("nobody", &EndpointSources::default());
+        assert!(conference.0.is_empty());
+        assert!(conference.is_empty());
+        conference.merge("e", &camera());
+        assert!(!conference.is_empty());
+    }
+
+    #[test]
+    fn sources_without_a_name_get_one_for_each_msid() {
+        let mut all = EndpointSources::default();
+        for (ssrc, media_type, msid) in [
+            (1, MediaType::Audio, "a"),
+            (2, MediaType::Video, "b"),
+            (3, MediaType::Video, "b"),
+            (4, MediaType::Video, "c"),
+        ] {
+            all.sources.push(Source {
+                ssrc,
+                media_type,
+                name: None,
+                msid: Some(msid.to_owned()),
+                video_type: None,
+            });
+        }
+        all.sources.push(source(5, MediaType::Video, "e-v0"));
+        all.name_nameless("e");
+        let names: Vec<_> = all
+            .sources
+            .iter()
+            .filter_map(|s| s.name.as_deref())
+            .collect();
+        assert_eq!(names, ["e-a0", "e-v1", "e-v1", "e-v2", "e-v0"]);
+    }
+
+    #[test]
+    fn names_tell_the_medium() {
+        for (name, media) in [
+            ("abcd1234-a0", Some(MediaType::Audio)),
+            ("abcd1234-v1", Some(MediaType::Video)),
+            ("jvb-a0", Some(MediaType::Audio)),
+            ("abcd1234", None),
+            ("abcd1234-", None),
+            ("abcd1234-x0", None),
+        ] {
+            assert_eq!(MediaType::of_source_name(name), media, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_gets_one_source_for_each_name() {
+        let mut sources = camera();
+        let nameless = Source {
+            name: None,
+            ..source(77, MediaType::Audio, "")
+        };
+        sources.sources.push(nameless);
+        let form = sources.to_colibri2();
+        let ids: Vec<_> = form.media_sources.iter().map(|media| &*media.id).collect();
+        assert_eq!(ids, ["e-v0", "e-a0"]);
+        let camera = &form.media_sources[0];
+        assert_eq!(camera.sources.len(), 6);
+        assert_eq!(camera.ssrc_groups.len(), 4);
+        assert!(camera.sources.iter().all(|s| s.parameters.is_empty()));
+        assert_eq!(camera.sources[0].name.as_deref(), Some("e-v0"));
+    }
+
+    #[test]
+    fn feedback_sources_get_the_msid_that_clients_know_them_by() {
+        let form = EndpointSources {
+            sources: vec![
+                source(1, MediaType::Audio, "jvb-a0"),
+                source(2, MediaType::Video, "jvb-v0"),
+            ],
+            groups: Vec::new(),
+        };
+        let feedback = EndpointSources::bridge_feedback(&form.to_colibri2());
+        let msids: Vec<_> = feedback
+            .sources
+            .iter()
+            .filter_map(|s| s.msid.as_deref())
+            .collect();
+        assert_eq!(
+            msids,
+            [
+                "mixedmslabel mixedlabelaudio0",
+                "mixedmslabel mixedlabelvideo0"
+            ]
+        );
+    }
+
+    #[test]
+    fn sources_join_the_contents_that_are_there() {
+        let mut contents = vec![Content {
+            name: "video".to_owned(),
+            description: Some(Description {
+                media: Some("video".to_owned()),
+                rtcp_mux: true,
+                ..Description::default()
+            }),
+            ..Content::default()
+        }];
+        let mut conference = ConferenceSources::default();
+        conference.merge("e", &camera());
+        conference.add_to_contents(&mut contents);
+        assert_eq!(contents.len(), 2);
+        let video = contents[0].description.as_ref().expect("a description");
+        assert!(video.rtcp_mux);
+        assert_eq!(video.sources.len(), 6);
+        assert_eq!(contents[1].name, "audio");
+        assert_eq!(ConferenceSources::from_contents(&contents), conference);
+    }
+
+    #[test]
+    fn an_owner_may_be_a_full_address() {
+        let mut contents = Vec::new();
+        let mut conference = ConferenceSources::default();
+        conference.merge("room@muc/e", &camera());
+        conference.add_to_contents(&mut contents);
+        let read = ConferenceSources::from_contents(&contents);
+        assert_eq!(read.0.keys().collect::<Vec<_>>(), ["e"]);
+        assert_eq!(read.0["e"].groups.len(), 4);
+    }
+
+    /// Audio before video, as the XML forms have it.
+    fn sorted(all: &ConferenceSources) -> ConferenceSources {
+        let sort = |sources: &EndpointSources| {
+            let mut sources = sources.clone();
+            sources.sources.sort_by_key(|s| s.media_type);
+            sources.groups.sort_by_key(|g| g.media_type);
+            sources
+        };
+        let each = all.0.iter().map(|(owner, s)| (owner.clone(), sort(s)));
+        ConferenceSources(each.collect())
+    }
+
+    fn media_types() -> impl Strategy<Value = MediaType> {
+        prop_oneof![Just(MediaType::Audio), Just(MediaType::Video)]
+    }
+
+    fn any_source() -> impl Strategy<Value = Source> {
+        (
+            any::<u32>(),
+            media_types(),
+            option::of("[a-z0-9]{1,8}-[av][0-9]"),
+            option::of(" *[ -~é\"\\\\<&]{1,20}"),
+            any::<bool>(),
+        )
+            .prop_map(|(ssrc, media_type, name, msid, desktop)| Source {
+                ssrc,
+                media_type,
+                name,
+                msid,
+                video_type: desktop.then_some(VideoType::Desktop),
+            })
+    }
+
+    fn any_group() -> impl Strategy<Value = Group> {
+        let semantics = prop_oneof![Just(Semantics::Fid), Just(Semantics::Sim)];
+        (media_types(), semantics, vec(any::<u32>(), 0..4)).prop_map(
+            |(media_type, semantics, ssrcs)| Group {
+                media_type,
+                semantics,
+                ssrcs,
+            },
+        )
+    }
+
+    fn any_endpoint() -> impl Strategy<Value = EndpointSources> {
+        (vec(any_source(), 0..6), vec(any_group(), 0..4))
+            .prop_map(|(sources, groups)| EndpointSources { sources, groups })
+    }
+
+    fn any_conference() -> impl Strategy<Value = ConferenceSources> {
+        btree_map("[a-z0-9]{1,8}", any_endpoint(), 0..4).prop_map(ConferenceSources)
+    }
+
+    /// Video before audio, as the compact form has it.
+    fn video_first(all: &ConferenceSources) -> ConferenceSources {
+        let sort = |sources: &EndpointSources| {
+            let mut sources = sources.clone();
+            sources
+                .sources
+                .sort_by_key(|s| std::cmp::Reverse(s.media_type));
+            sources
+                .groups
+                .sort_by_key(|g| std::cmp::Reverse(g.media_type));
+            sources
+        };
+        let each = all.0.iter().map(|(owner, s)| (owner.clone(), sort(s)));
+        ConferenceSources(each.collect())
+    }
+
+    proptest! {
+        /// The compact form loses nothing but the order between the media.
+        #[test]
+        fn json_is_read_as_it_was_meant(all in any_conference()) {
+            let read = ConferenceSources::from_json(&all.to_json());
+            prop_assert_eq!(read.expect("our own JSON"), video_first(&all));
+        }
+
+        #[test]
+        fn arbitrary_json_is_refused_or_read_and_never_breaks(text in "\\PC{0,60}") {
+            let _ = ConferenceSources::from_json(&text);
+            let _ = ConferenceSources::from_json(&format!("{{\"sources\":{text}}}"));
+            let _ = ConferenceSources::from_json(&format!("{{\"sources\":{{\"a\":{text}}}}}"));
+        }
+
+        /// So does the XML form, through text and back.
+        #[test]
+        fn contents_are_read_as_they_were_meant(sources in any_endpoint()) {
+            let contents = sources.to_contents();
+            let mut read = Vec::new();
+            for content in &contents {
+                let text = xml::write(&xml::to_element(content));
+                let element = xml::parse(text.as_bytes()).expect("XML");
+                read.push(xml::from_element::<Content>(element).expect("a content"));
+            }
+            prop_assert_eq!(&read, &contents);
+            let mut expected = ConferenceSources::default();
+            expected.0.insert(String::new(), sources);
+            let expected = sorted(&expected).0.remove("");
+            prop_assert_eq!(Some(EndpointSources::from_contents(&read)), expected);
+        }
+
+        /// Whoever is told less is told nothing that the full set does not have,
+        /// and no group with a member that is missing.
+        #[test]
+        fn stripping_leaves_no_dangling_group(sources in any_endpoint()) {
+            let stripped = sources.without_simulcast();
+            for source in &stripped.sources {
+                prop_assert!(sources.sources.contains(source));
+            }
+            let gone: Vec<u32> = ssrcs(&sources)
+                .into_iter()
+                .filter(|s| stripped.get(*s).is_none())
+                .collect();
+            for group in &stripped.groups {
+                prop_assert!(group.semantics != Semantics::Sim);
+                prop_assert!(!group.ssrcs.iter().any(|s| gone.contains(s)));
+            }
+        }
+    }
+}

@@ -114,3 +114,55 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truth_has_several_spellings() {
+        for (text, value) in [
+            ("true", Some(true)),
+            ("TRUE", Some(true)),
+            ("True ", Some(true)),
+            ("1", Some(true)),
+            ("false", Some(false)),
+            ("False", Some(false)),
+            ("0", Some(false)),
+            ("", None),
+            ("yes", None),
+        ] {
+            assert_eq!(truth(text), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_absent() {
+        let read = |text: &str| -> Option<u16> {
+            Lax.decode(text.to_owned())
+                .expect("reading laxly does not fail")
+        };
+        assert_eq!(read(" 17 "), Some(17));
+        assert_eq!(read("65536"), None);
+        assert_eq!(read("-1"), None);
+        assert_eq!(read(""), None);
+    }
+
+    #[test]
+    fn a_flag_is_written_only_when_set() {
+        assert_eq!(Flag.encode(&false).expect("writable"), None);
+        assert_eq!(
+            Flag.encode(&true).expect("writable").as_deref(),
+            Some("true")
+        );
+        assert!(!Flag.decode("odd".to_owned()).expect("readable"));
+        let maybe = |value| {
+            MaybeFlag
+                .encode(value)
+                .expect("writable")
+                .map(Cow::into_owned)
+        };
+        assert_eq!(maybe(&None), None);
+        assert_eq!(maybe(&Some(false)).as_deref(), Some("false"));
+    }
+}

@@ -1,4 +1,4 @@
-//! Reading an element from a stream without letting its nesting grow.
+//! Reading an element without letting its nesting grow.
 //!
 //! An element is built, walked and dropped by recursion, so a stanza of some
 //! hundred kilobytes of opening tags would exhaust the stack. No element of
@@ -15,12 +15,12 @@ use super::Element;
 /// dropped with their content, as unknown children are.
 pub const MAX_DEPTH: usize = 32;
 
-/// An element of at most [`MAX_DEPTH`] levels: what a stream should be read as.
+/// An element of at most [`MAX_DEPTH`] levels.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limited(pub Element);
+pub(crate) struct Limited(pub(crate) Element);
 
 /// Builds a [`Limited`].
-pub struct Builder {
+pub(crate) struct Builder {
     inner: ElementFromEvents,
     depth: usize,
 }

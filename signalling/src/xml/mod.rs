@@ -7,7 +7,7 @@ pub mod ns;
 
 use std::borrow::Borrow;
 
-pub use limit::{Limited, MAX_DEPTH};
+pub use limit::MAX_DEPTH;
 pub use xmpp_parsers::minidom::Element;
 pub use xso::exports::rxml::{NcName, NcNameStr, xml_ncname};
 
@@ -38,16 +38,45 @@ pub fn find<'a, T: xso::FromXml>(elements: impl IntoIterator<Item = &'a Element>
 
 /// Reads a document of one element.
 ///
+/// Elements nested deeper than [`MAX_DEPTH`] are dropped.
+///
 /// # Errors
-/// Not well-formed, or nested deeper than [`MAX_DEPTH`].
+/// Not well-formed.
 pub fn parse(xml: &[u8]) -> Result<Element, XmlError> {
-    xso::from_bytes::<Limited>(xml).map(|limited| limited.0)
+    xso::from_bytes::<limit::Limited>(xml).map(|limited| limited.0)
 }
 
 /// Writes an element as a document of its own, without an XML declaration.
+/// Control characters, which XML cannot express, are left out.
 pub fn write(element: &Element) -> String {
-    let bytes = xso::to_vec(element).expect("an element can be written");
+    let bytes = xso::to_vec(element)
+        .or_else(|_| xso::to_vec(&expressible(element)))
+        .expect("an element without control characters can be written");
     String::from_utf8(bytes).expect("XML is written as UTF-8")
+}
+
+/// The element without what XML 1.0 §2.2 does not count as a character.
+fn expressible(element: &Element) -> Element {
+    let clean = |text: &str| -> String {
+        text.chars()
+            .filter(|c| {
+                matches!(c, '\t' | '\n' | '\r')
+                    || !c.is_ascii_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')
+            })
+            .collect()
+    };
+    let mut copy = Element::bare(element.name(), element.ns());
+    for ((namespace, name), value) in element.attrs() {
+        copy.set_attr(namespace.clone(), name.clone(), clean(value));
+    }
+    for node in element.nodes() {
+        match (node.as_element(), node.as_text()) {
+            (Some(child), _) => drop(copy.append_child(expressible(child))),
+            (None, Some(text)) => copy.append_text(clean(text)),
+            (None, None) => {}
+        }
+    }
+    copy
 }
 
 /// Adds `xml:lang` to an element made by hand.
@@ -58,4 +87,21 @@ pub(crate) fn set_lang(element: &mut Element, lang: &str) {
 /// An attribute without a namespace of an element made by hand.
 pub(crate) fn set(element: &mut Element, name: &'static NcNameStr, value: impl Into<String>) {
     element.set_attr(Namespace::NONE, name.to_owned(), value.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_xml_cannot_express_is_left_out() {
+        let mut element = Element::bare("a", "urn:x");
+        set(&mut element, xml_ncname!("b"), "1\u{0}2\u{ffff}");
+        element.append_text("\u{7}x\ty<");
+        element.append_child(Element::bare("c", "urn:y"));
+        let read = parse(write(&element).as_bytes()).expect("XML");
+        assert_eq!(read.attr("b"), Some("12"));
+        assert_eq!(read.text(), "x\ty<");
+        assert!(read.has_child("c", "urn:y"));
+    }
 }

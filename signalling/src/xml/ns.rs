@@ -1,10 +1,9 @@
 //! Namespaces, named after the specification or program they belong to.
 
-/// RFC 6120: the stanzas of a client's stream. Elements without a namespace of
+/// RFC 6120: stanzas. The session gives those of a component's stream
+/// (XEP-0114) this namespace too. Elements without a namespace of
 /// their own, as Jitsi's presence extensions, are in it too.
 pub const CLIENT: &str = "jabber:client";
-/// XEP-0114: the stanzas of a component's stream.
-pub const COMPONENT: &str = "jabber:component:accept";
 /// RFC 6120 §8.3.3: conditions of a stanza error.
 pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// RFC 6121 §2.

@@ -9,7 +9,11 @@
 //! The session answers XMPP pings (XEP-0199) by itself; every other stanza is
 //! the owner's.
 
+mod connection;
 mod driver;
+mod login;
+mod tcp;
+mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,10 +23,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tracing::debug;
-use xmpp_parsers::jid::Jid;
-use xmpp_parsers::minidom::Element;
 
+use crate::jid::Jid;
 use crate::session::{Management, Security, StreamState, Trouble};
+use crate::xml::Element;
 
 /// Events that may wait for the owner; beyond that the session stops reading
 /// and the server keeps what it has.
@@ -307,12 +311,12 @@ impl Handled {
     /// Returns whether the thread wants to know.
     fn set(&self, Mark { epoch, number }: Mark) -> bool {
         let position = u64::from(epoch) << 32 | u64::from(number);
-        self.position.fetch_max(position, Ordering::AcqRel);
-        self.awaited.load(Ordering::Acquire)
+        self.position.fetch_max(position, Ordering::SeqCst);
+        self.awaited.load(Ordering::SeqCst)
     }
 
     fn get(&self, epoch: u32) -> u32 {
-        let position = self.position.load(Ordering::Acquire);
+        let position = self.position.load(Ordering::SeqCst);
         if (position >> 32) as u32 == epoch {
             position as u32
         } else {
@@ -322,7 +326,6 @@ impl Handled {
 }
 
 /// What the owner asks of the thread.
-#[allow(dead_code)]
 #[derive(Clone, Debug)]
 enum Request {
     Close,

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use xmpp_parsers::minidom::Element;
+
+use crate::xml::{self, Element};
 
 /// How many stanzas may wait for the server's acknowledgement, or for the
 /// stream to be resumed. A server that gets this far behind is given up.
@@ -34,13 +35,13 @@ pub struct StreamState {
 }
 
 fn to_text<S: Serializer>(elements: &[Element], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(elements.iter().map(String::from))
+    serializer.collect_seq(elements.iter().map(xml::write))
 }
 
 fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Element>, D::Error> {
     Vec::<String>::deserialize(deserializer)?
         .iter()
-        .map(|text| text.parse().map_err(serde::de::Error::custom))
+        .map(|text| xml::parse(text.as_bytes()).map_err(serde::de::Error::custom))
         .collect()
 }
 
@@ -158,14 +159,9 @@ impl Management {
         self.resumable.is_some()
     }
 
-    /// Whether stanzas are counted on the present stream.
-    pub fn counting(&self) -> bool {
-        self.counting
-    }
-
     /// Puts a stanza at the end of the queue; `false` if there is no room.
     pub fn push(&mut self, stanza: Element) -> bool {
-        let room = self.queue.len() < MAX_UNACKNOWLEDGED;
+        let room = !self.full();
         if room {
             self.queue.push_back(stanza);
         }
@@ -196,12 +192,18 @@ impl Management {
         self.written
     }
 
-    /// A stanza came. Returns its number on this stream.
-    pub fn receive(&mut self) -> u32 {
-        if self.counting {
+    /// Whether the queue has no room left.
+    pub fn full(&self) -> bool {
+        self.queue.len() >= MAX_UNACKNOWLEDGED
+    }
+
+    /// A stanza came. Returns its number on this stream; `None` if stanzas
+    /// are not counted.
+    pub fn receive(&mut self) -> Option<u32> {
+        self.counting.then(|| {
             self.received = self.received.wrapping_add(1);
-        }
-        self.received
+            self.received
+        })
     }
 
     /// How many stanzas came on this stream.
@@ -223,5 +225,153 @@ impl Management {
         self.written -= count;
         self.acknowledged = h;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stanza(number: u32) -> Element {
+        let mut stanza = Element::bare("message", "jabber:client");
+        stanza.append_text(number.to_string());
+        stanza
+    }
+
+    fn managed(resumable: bool) -> Management {
+        let mut management = Management::default();
+        management.enabled("a@b/c", resumable.then(|| ("s".to_owned(), Some(60))));
+        management
+    }
+
+    /// Writes what waits, and returns it.
+    fn write_all(management: &mut Management) -> Vec<String> {
+        let mut written = Vec::new();
+        while let Some(stanza) = management.unwritten() {
+            written.push(stanza.text());
+            management.wrote();
+        }
+        written
+    }
+
+    #[test]
+    fn without_counting_a_written_stanza_is_forgotten() {
+        let mut management = Management::default();
+        assert!(management.push(stanza(1)));
+        assert_eq!(write_all(&mut management), ["1"]);
+        assert_eq!((management.pending(), management.receive()), (0, None));
+        assert_eq!(management.state(0), None);
+    }
+
+    #[test]
+    fn a_resumed_stream_repeats_exactly_what_the_server_lacks() {
+        let mut management = managed(true);
+        for number in 1..=5 {
+            management.push(stanza(number));
+        }
+        assert_eq!(write_all(&mut management).len(), 5);
+        assert_eq!(management.acknowledge(2), Ok(2));
+        assert_eq!(management.receive(), Some(1));
+        management.disconnected();
+        management.push(stanza(6));
+        assert_eq!(management.resume_request(), Some(("s", 1)));
+        assert_eq!(management.resumed(4), Ok(2));
+        assert_eq!(write_all(&mut management), ["5", "6"]);
+        assert_eq!(management.acknowledge(6), Ok(2));
+        assert_eq!(management.receive(), Some(2));
+    }
+
+    #[test]
+    fn another_process_goes_on_from_what_was_written_down() {
+        let mut management = managed(true);
+        for number in 1..=3 {
+            management.push(stanza(number));
+        }
+        write_all(&mut management);
+        management.acknowledge(1).expect("one of three");
+        for _ in 0..4 {
+            management.receive();
+        }
+        let state = management.state(3).expect("a resumable stream");
+        let text = serde_json::to_string(&state).expect("plain data");
+        let read: StreamState = serde_json::from_str(&text).expect("what was written");
+        assert_eq!(read, state);
+
+        let mut other = Management::restore(read);
+        assert_eq!(other.resume_request(), Some(("s", 3)));
+        assert_eq!(other.bound(), Some("a@b/c"));
+        other.resumed(2).expect("two of three");
+        assert_eq!(write_all(&mut other), ["3"]);
+    }
+
+    #[test]
+    fn a_lost_stream_without_resumption_keeps_nothing() {
+        let mut management = managed(false);
+        management.push(stanza(1));
+        management.disconnected();
+        assert_eq!(management.unwritten(), None);
+        assert_eq!(management.resume_request(), None);
+    }
+
+    #[test]
+    fn acknowledging_what_was_never_sent_is_an_error() {
+        let mut management = managed(true);
+        management.push(stanza(1));
+        let error = BadAcknowledgement {
+            told: 1,
+            acknowledged: 0,
+            sent: 0,
+        };
+        assert_eq!(management.acknowledge(1), Err(error));
+        write_all(&mut management);
+        assert_eq!(management.acknowledge(1), Ok(1));
+        assert!(management.acknowledge(0).is_err());
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let mut management = managed(true);
+        for number in 0..MAX_UNACKNOWLEDGED as u32 {
+            assert!(management.push(stanza(number)));
+        }
+        assert!(management.full() && !management.push(stanza(0)));
+    }
+
+    proptest! {
+        /// However pushes, writes, losses and acknowledgements interleave,
+        /// the server gets every stanza once and in order, counters wrapping.
+        #[test]
+        fn nothing_is_lost_or_doubled(
+            start in prop_oneof![Just(0u32), Just(u32::MAX - 3)],
+            steps in prop::collection::vec(0u8..4, 1..200),
+        ) {
+            let mut management = managed(true);
+            management.acknowledged = start;
+            let mut server: Vec<String> = Vec::new();
+            let mut pushed = 0u32;
+            for step in steps {
+                match step {
+                    0 => { management.push(stanza(pushed)); pushed += 1; }
+                    1 => if let Some(stanza) = management.unwritten() {
+                        server.push(stanza.text());
+                        management.wrote();
+                    },
+                    2 => {
+                        let h = start.wrapping_add(server.len() as u32);
+                        prop_assert!(management.acknowledge(h).is_ok());
+                    }
+                    _ => {
+                        management.disconnected();
+                        let h = start.wrapping_add(server.len() as u32);
+                        prop_assert!(management.resumed(h).is_ok());
+                    }
+                }
+            }
+            server.extend(write_all(&mut management));
+            let all: Vec<String> = (0..pushed).map(|number| number.to_string()).collect();
+            prop_assert_eq!(server, all);
+        }
     }
 }

@@ -16,17 +16,10 @@ pub mod stream;
 mod trouble;
 mod watchdog;
 
-use xmpp_parsers::minidom::Element;
-use xmpp_parsers::minidom::rxml::{Namespace, NcName};
-
 pub use backoff::Backoff;
 pub use management::{Management, StreamState};
 pub use trouble::Trouble;
 pub use watchdog::{Verdict, Watchdog};
-
-/// The default namespace of a client's stream, and of every stanza that a
-/// session hands out or takes, whatever the wire has (RFC 6120 §4.8.2).
-pub const CLIENT: &str = "jabber:client";
 
 /// Whether a client's stream is encrypted by STARTTLS (RFC 6120 §5); the
 /// `SECURITY_MODE` of Jitsi's connection blocks.
@@ -49,10 +42,4 @@ impl Security {
             _ => Self::Required,
         }
     }
-}
-
-/// Sets an attribute without a namespace. `name` is one of our literals.
-pub(crate) fn attribute(element: &mut Element, name: &str, value: &str) {
-    let name = NcName::try_from(name).expect("a literal name");
-    element.set_attr(Namespace::NONE, name, value);
 }

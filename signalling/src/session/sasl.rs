@@ -9,9 +9,9 @@ use sasl::client::Mechanism;
 use sasl::client::mechanisms::{Plain, Scram};
 use sasl::common::scram::{Sha1, Sha256};
 use sasl::common::{ChannelBinding, Credentials};
-use xmpp_parsers::minidom::Element;
 
-use super::{Trouble, attribute};
+use super::Trouble;
+use crate::xml::{Element, set, xml_ncname};
 
 /// Namespace of SASL's elements.
 pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
@@ -127,7 +127,7 @@ impl Exchange {
     /// `<auth/>`.
     pub fn start(&mut self) -> Element {
         let mut auth = Element::bare("auth", SASL);
-        attribute(&mut auth, "mechanism", self.mechanism.name());
+        set(&mut auth, xml_ncname!("mechanism"), self.mechanism.name());
         auth.append_text(STANDARD.encode(self.mechanism.initial()));
         auth
     }

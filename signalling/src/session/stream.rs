@@ -10,24 +10,20 @@
 //! here it is exchanged for `jabber:client` both ways.
 
 use bytes::{BufMut, BytesMut};
-use xmpp_parsers::minidom::Element;
-use xmpp_parsers::minidom::rxml::error::EndOrError;
-use xmpp_parsers::minidom::rxml::parser::EventMetrics;
-use xmpp_parsers::minidom::rxml::writer::{SimpleNamespaces, TrackNamespace};
-use xmpp_parsers::minidom::rxml::{
-    self, AttrMap, Encoder, Event, NcName, Options, Parse, Parser, QName, WithOptions,
-};
 use xso::AsXml;
+use xso::exports::rxml::error::EndOrError;
+use xso::exports::rxml::parser::EventMetrics;
+use xso::exports::rxml::writer::{SimpleNamespaces, TrackNamespace};
+use xso::exports::rxml::{
+    self, AttrMap, Encoder, Event, Options, Parse, Parser, QName, WithOptions,
+};
 
-use super::CLIENT;
+use crate::xml::ns::{CLIENT, COMPONENT};
+use crate::xml::{Element, MAX_DEPTH, NcName};
 
 /// Namespace of the stream element itself.
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
-/// Namespace of a component's stream (XEP-0114 §4).
-const COMPONENT: &str = "jabber:component:accept";
 
-/// Levels of elements in a stanza. Jitsi's deepest, a Jingle offer, has 7.
-const MAX_DEPTH: usize = 48;
 /// Octets of a stanza, and of one attribute. Prosody passes 256 KiB from a
 /// client and 512 KiB from another server.
 const MAX_OCTETS: usize = 1 << 20;
@@ -324,8 +320,8 @@ mod tests {
         write_element(iq, &mut out).expect("an element");
         assert_eq!(
             String::from_utf8_lossy(&out),
-            "<iq id='a' type='error'><error type='cancel'/><forwarded xmlns='urn:xmpp:forward:0'>\
-             <message xmlns='jabber:client'/></forwarded></iq>"
+            "<iq id='a' type='error'><error type='cancel'></error><forwarded xmlns='urn:xmpp:forward:0'>\
+             <message xmlns='jabber:client'></message></forwarded></iq>"
         );
     }
 

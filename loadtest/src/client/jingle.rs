@@ -18,8 +18,6 @@ pub struct Formats {
     pub video: u8,
     /// Payload type of retransmissions of `video`.
     pub video_rtx: Option<u8>,
-    /// Payload types of retransmissions, of any codec.
-    pub rtx: Vec<u8>,
     /// Header extension numbers.
     pub audio_level: Option<u8>,
     pub transport_cc: Option<u8>,
@@ -241,12 +239,6 @@ fn formats(audio: &Description, video: &Description, codec: Codec) -> Result<For
         audio: named(audio, "opus")?,
         video: video_id,
         video_rtx: rtx(video_id),
-        rtx: video
-            .payload_types
-            .iter()
-            .filter(is_rtx)
-            .map(|payload| payload.id)
-            .collect(),
         audio_level: extension(audio, "urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
         transport_cc: extension(
             video,

@@ -2,7 +2,7 @@
 //! client sends for them (receiver reports, NACK, PLI, transport-wide
 //! congestion control).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rtc_shared::marshal::Unmarshal;
@@ -473,11 +473,6 @@ impl Receiver {
             recv_deltas: deltas,
         })
     }
-
-    /// Owners whose sources are known, besides the bridge.
-    pub fn owners(&self) -> BTreeSet<&str> {
-        self.sources.0.keys().map(String::as_str).collect()
-    }
 }
 
 impl Reception {
@@ -504,5 +499,135 @@ impl Reception {
             last_sender_report,
             delay,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::send::Sender;
+    use crate::source::Codec;
+    use crate::source::audio::AudioSource;
+    use crate::source::video::{CAMERA, VideoSource};
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    const FORMATS: Formats = Formats {
+        audio: 111,
+        video: 100,
+        video_rtx: Some(96),
+        audio_level: Some(1),
+        transport_cc: Some(5),
+    };
+
+    /// Twenty seconds of a microphone and the lowest encoding of a camera to
+    /// one receiver, of whose video packets one in `loss` is dropped.
+    fn call(loss: u32) -> (Receiver, Vec<TransportLayerCc>) {
+        let start = Instant::now();
+        let clock = Clock {
+            epoch: start,
+            epoch_ntp: 0,
+        };
+        let mut rng = SmallRng::seed_from_u64(4);
+        let mut sender = Sender::new(FORMATS.clone(), CAMERA.len(), &mut rng);
+        let mut audio = AudioSource::new(1, 0, 1, 0, start);
+        let mut video = VideoSource::new(1, 0, Codec::Vp8, &CAMERA, 5, start);
+        let mut sources = ConferenceSources::default();
+        sources.merge(
+            "abcd1234",
+            &sender.signalled("abcd1234", 1).without_simulcast(),
+        );
+        let mut receiver = Receiver::new(1, BTreeMap::from([("abcd1234".to_owned(), 0)]), start);
+        receiver.begin(FORMATS.clone(), sources);
+        let mut feedbacks = Vec::new();
+        let mut due: Vec<TransportLayerNack> = Vec::new();
+        for ms in 0..20_000 {
+            let now = start + Duration::from_millis(ms);
+            let mut packets = Vec::new();
+            let mut keep = |packet: &[u8]| {
+                packets.push(bytes::Bytes::copy_from_slice(packet));
+                true
+            };
+            sender.poll(now, start, &mut audio, &mut video, &mut keep);
+            for nack in due.drain(..) {
+                sender.resend(now, &nack, &mut keep);
+            }
+            for packet in packets {
+                let is_video = packet[1] & 0x7f == 100;
+                if loss == 0 || !is_video || rng.random_range(0..loss) > 0 {
+                    receiver.receive(now, &clock, packet);
+                }
+            }
+            for packet in receiver.feedback(now, 77, &clock) {
+                if let Some(nack) = packet.as_any().downcast_ref::<TransportLayerNack>() {
+                    due.push(nack.clone());
+                }
+                if let Some(feedback) = packet.as_any().downcast_ref::<TransportLayerCc>() {
+                    feedbacks.push(feedback.clone());
+                }
+                if packet.as_any().is::<PictureLossIndication>() {
+                    video.request_key_frame();
+                }
+            }
+        }
+        (receiver, feedbacks)
+    }
+
+    #[test]
+    fn a_clean_call_is_clean() {
+        let (receiver, feedbacks) = call(0);
+        let audio = &receiver.audio[&0].stats;
+        assert_eq!(
+            (audio.received, audio.lost, audio.misnumbered),
+            (1_000, 0, 0)
+        );
+        let video = &receiver.video[&(0, Kind::Camera)].stats;
+        assert_eq!((video.lost, video.recovered, video.undecodable), (0, 0, 0));
+        assert!(video.frames >= 598, "{} frames", video.frames);
+        // The two other encodings are nobody's.
+        assert!(receiver.stats.unsignalled > 0 && receiver.stats.nacks == 0);
+        let reported: u64 = feedbacks
+            .iter()
+            .map(|f| u64::from(f.packet_status_count))
+            .sum();
+        assert!(reported >= receiver.stats.packets - 50, "{reported}");
+    }
+
+    #[test]
+    fn lost_video_is_repaired_by_nack_and_rtx() {
+        let (receiver, feedbacks) = call(20);
+        let video = &receiver.video[&(0, Kind::Camera)].stats;
+        assert!(video.recovered > 10, "{} recovered", video.recovered);
+        assert_eq!((video.lost, video.reordered, video.undecodable), (0, 0, 0));
+        assert_eq!(video.misnumbered, 0);
+        let holes: usize = feedbacks
+            .iter()
+            .map(|f| usize::from(f.packet_status_count) - f.recv_deltas.len())
+            .sum();
+        assert!(holes > 10, "{holes} packets reported missing");
+    }
+
+    /// What is written for the bridge reads back.
+    #[test]
+    fn feedback_can_be_read() {
+        let (_, feedbacks) = call(20);
+        for feedback in feedbacks {
+            let packets: Vec<Box<dyn Packet>> = vec![Box::new(feedback.clone())];
+            let mut octets = rtcp::packet::marshal(&packets).expect("written").freeze();
+            let read = rtcp::packet::unmarshal(&mut octets).expect("read");
+            let read = read[0]
+                .as_any()
+                .downcast_ref::<TransportLayerCc>()
+                .expect("the same kind");
+            assert_eq!(read.recv_deltas, feedback.recv_deltas);
+            assert_eq!(read.base_sequence_number, feedback.base_sequence_number);
+        }
+    }
+
+    #[test]
+    fn sources_that_were_removed_are_nobodys() {
+        let (mut receiver, _) = call(0);
+        assert!(!receiver.routes.is_empty());
+        receiver.remove_owner("abcd1234");
+        assert!(receiver.routes.is_empty());
     }
 }

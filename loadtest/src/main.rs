@@ -49,7 +49,7 @@ struct JoinArguments {
         conflicts_with = "c2s"
     )]
     ws: Option<String>,
-    /// XMPP over TCP without TLS.
+    /// XMPP over TCP.
     #[arg(long, value_name = "HOST:PORT")]
     c2s: Option<String>,
     /// Name of the room, or its whole address.
@@ -88,9 +88,6 @@ struct JoinArguments {
     /// Take part as a client that cannot read JSON sources.
     #[arg(long)]
     xml_sources: bool,
-    /// Take any certificate behind wss:// addresses.
-    #[arg(long)]
-    insecure: bool,
     /// Seed of all random choices [default: another one each time].
     #[arg(long)]
     seed: Option<u64>,
@@ -172,7 +169,6 @@ fn scenario(arguments: &JoinArguments) -> Result<Scenario, String> {
     };
     let scenario = Scenario {
         server,
-        insecure: arguments.insecure,
         domain,
         room: jid("room", &room)?,
         focus: Jid::new(&focus).map_err(|error| format!("--focus {focus}: {error}"))?,

@@ -14,7 +14,7 @@ pub const MAX_PARTICIPANTS: u16 = 10_000;
 pub enum Server {
     /// RFC 7395.
     WebSocket(String),
-    /// RFC 6120 over plain TCP, `HOST:PORT`.
+    /// RFC 6120 over TCP, `HOST:PORT`, with TLS where there is no login without.
     Tcp(String),
 }
 
@@ -22,8 +22,6 @@ pub enum Server {
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub server: Server,
-    /// Whether `wss` certificates are taken unseen.
-    pub insecure: bool,
     pub domain: BareJid,
     pub room: BareJid,
     pub focus: Jid,
@@ -113,7 +111,6 @@ mod tests {
     pub(crate) fn scenario() -> Scenario {
         Scenario {
             server: Server::Tcp("127.0.0.1:5222".to_owned()),
-            insecure: false,
             domain: BareJid::new("meet.example").expect("an address"),
             room: BareJid::new("a@conference.meet.example").expect("an address"),
             focus: Jid::new("focus.meet.example").expect("an address"),

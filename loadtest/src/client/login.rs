@@ -8,15 +8,11 @@ use viaduct_signalling::xml::{Element, xml_ncname};
 const STREAM: &str = "http://etherx.jabber.org/streams";
 const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 
 /// Why there is no login.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    #[error(
-        "the server wants TLS before the login: use --ws, or let it take logins \
-         without (Prosody: c2s_require_encryption = false)"
-    )]
-    TlsRequired,
     #[error(
         "the server has no anonymous login for this domain, it offers: {0} \
          (Prosody: authentication = \"anonymous\")"
@@ -32,6 +28,8 @@ pub enum LoginError {
 #[derive(Debug, PartialEq)]
 pub enum Step {
     Send(Element),
+    /// Start TLS, then open the stream anew (RFC 6120 §5).
+    Encrypt,
     /// Open the stream anew, as after any SASL success.
     Restart,
     Done(FullJid),
@@ -42,6 +40,7 @@ pub enum Step {
 #[derive(Debug, PartialEq)]
 enum State {
     Start,
+    Encrypting,
     Authenticating,
     Authenticated,
     Binding,
@@ -73,6 +72,10 @@ impl Login {
         }
         match self.state {
             State::Start if element.is("features", STREAM) => self.authenticate(element),
+            State::Encrypting if element.is("proceed", TLS) => {
+                self.state = State::Start;
+                Ok(Step::Encrypt)
+            }
             State::Authenticating if element.is("success", SASL) => {
                 self.state = State::Authenticated;
                 Ok(Step::Restart)
@@ -119,12 +122,12 @@ impl Login {
             .map(Element::text)
             .collect();
         if !mechanisms.iter().any(|name| name == "ANONYMOUS") {
-            let has_tls = features.has_child("starttls", "urn:ietf:params:xml:ns:xmpp-tls");
-            return Err(if mechanisms.is_empty() && has_tls {
-                LoginError::TlsRequired
-            } else {
-                LoginError::NotAnonymous(mechanisms.join(", "))
-            });
+            // Many servers offer a login only behind TLS.
+            if mechanisms.is_empty() && features.has_child("starttls", TLS) {
+                self.state = State::Encrypting;
+                return Ok(Step::Send(Element::bare("starttls", TLS)));
+            }
+            return Err(LoginError::NotAnonymous(mechanisms.join(", ")));
         }
         self.state = State::Authenticating;
         let auth = Element::builder("auth", SASL)
@@ -172,12 +175,21 @@ mod tests {
     }
 
     #[test]
+    fn encrypts_where_there_is_no_login_without() {
+        let mut login = Login::default();
+        let tls = features(&format!("<starttls xmlns='{TLS}'><required/></starttls>"));
+        let Ok(Step::Send(start)) = login.receive(&tls) else {
+            panic!("no <starttls/>");
+        };
+        assert!(start.is("starttls", TLS));
+        let proceed = element(&format!("<proceed xmlns='{TLS}'/>"));
+        assert_eq!(login.receive(&proceed).expect("TLS"), Step::Encrypt);
+        let none = login.receive(&features("<bind xmlns='urn:x'/>"));
+        assert!(matches!(none, Err(LoginError::NotAnonymous(_))));
+    }
+
+    #[test]
     fn says_what_is_wrong_with_the_server() {
-        let tls = features("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-        assert!(matches!(
-            Login::default().receive(&tls),
-            Err(LoginError::TlsRequired)
-        ));
         let scram = features(&format!(
             "<mechanisms xmlns='{SASL}'><mechanism>PLAIN</mechanism></mechanisms>"
         ));

@@ -29,10 +29,10 @@ pub struct Channel {
 
 impl Channel {
     /// Opens a channel and keeps it open.
-    pub fn open(url: String, insecure: bool) -> Self {
+    pub fn open(url: String) -> Self {
         let (texts, to_send) = mpsc::channel(MAX_WAITING);
         let (received, events) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(keep_open(url, insecure, to_send, received));
+        tokio::spawn(keep_open(url, to_send, received));
         Self { texts, events }
     }
 
@@ -54,13 +54,12 @@ impl Channel {
 
 async fn keep_open(
     url: String,
-    insecure: bool,
     mut texts: mpsc::Receiver<String>,
     events: mpsc::Sender<ChannelEvent>,
 ) {
     let mut retry = Duration::from_secs(1);
     loop {
-        match dial::websocket(&url, None, insecure).await {
+        match dial::websocket(&url, None).await {
             Ok(mut socket) => {
                 retry = Duration::from_secs(1);
                 while texts.try_recv().is_ok() {}

@@ -47,11 +47,7 @@ pub async fn run(
     mut commands: mpsc::Receiver<Command>,
     status: Arc<Status>,
 ) -> Participant {
-    let login = Wire::login(
-        &scenario.server,
-        scenario.domain.as_str(),
-        scenario.insecure,
-    );
+    let login = Wire::login(&scenario.server, scenario.domain.as_str());
     let mut wire = match login.await {
         Ok((wire, jid)) => {
             tracing::debug!(%jid, "logged in");
@@ -91,7 +87,7 @@ pub async fn run(
                         tracing::debug!(%error, %to, "datagram not sent");
                     }
                 }
-                Output::OpenChannel(url) => channel = Some(Channel::open(url, scenario.insecure)),
+                Output::OpenChannel(url) => channel = Some(Channel::open(url)),
                 Output::ChannelText(text) => {
                     if let Some(channel) = &channel {
                         channel.send(text);

@@ -15,7 +15,7 @@ use viaduct_signalling::session::stream::{
 };
 use viaduct_signalling::xml::{self, Element, xml_ncname};
 
-use super::dial::{self, WebSocket};
+use super::dial::{self, Stream, WebSocket};
 use crate::client::login::{Login, Step};
 use crate::scenario::Server;
 
@@ -31,36 +31,42 @@ pub enum Wire {
 
 /// A stream over TCP.
 pub struct Tcp {
-    socket: TcpStream,
+    socket: Box<dyn Stream>,
     reader: StreamReader,
     buffer: BytesMut,
     read: VecDeque<Incoming>,
 }
 
+impl Tcp {
+    fn new(socket: Box<dyn Stream>) -> Self {
+        Self {
+            socket,
+            reader: StreamReader::default(),
+            buffer: BytesMut::new(),
+            read: VecDeque::new(),
+        }
+    }
+}
+
 impl Wire {
     /// Connects and logs in anonymously.
-    pub async fn login(server: &Server, domain: &str, insecure: bool) -> Result<(Self, FullJid)> {
-        tokio::time::timeout(LOGIN_TIMEOUT, Self::connect(server, domain, insecure))
+    pub async fn login(server: &Server, domain: &str) -> Result<(Self, FullJid)> {
+        tokio::time::timeout(LOGIN_TIMEOUT, Self::connect(server, domain))
             .await
             .map_err(|_| anyhow!("no login within {} s", LOGIN_TIMEOUT.as_secs()))?
     }
 
-    async fn connect(server: &Server, domain: &str, insecure: bool) -> Result<(Self, FullJid)> {
+    async fn connect(server: &Server, domain: &str) -> Result<(Self, FullJid)> {
         let mut wire = match server {
-            Server::WebSocket(url) => Self::WebSocket(Box::new(
-                dial::websocket(url, Some("xmpp"), insecure).await?,
-            )),
+            Server::WebSocket(url) => {
+                Self::WebSocket(Box::new(dial::websocket(url, Some("xmpp")).await?))
+            }
             Server::Tcp(address) => {
                 let socket = TcpStream::connect(address)
                     .await
                     .with_context(|| format!("connecting to {address}"))?;
                 socket.set_nodelay(true).context("TCP_NODELAY")?;
-                Self::Tcp(Box::new(Tcp {
-                    socket,
-                    reader: StreamReader::default(),
-                    buffer: BytesMut::new(),
-                    read: VecDeque::new(),
-                }))
+                Self::Tcp(Box::new(Tcp::new(Box::new(socket))))
             }
         };
         wire.open(domain).await?;
@@ -69,9 +75,24 @@ impl Wire {
             let element = wire.receive().await?;
             match login.receive(&element)? {
                 Step::Send(element) => wire.send(&element).await?,
+                Step::Encrypt => {
+                    wire = wire.encrypt(domain).await?;
+                    wire.open(domain).await?;
+                }
                 Step::Restart => wire.open(domain).await?,
                 Step::Done(jid) => return Ok((wire, jid)),
                 Step::Wait => {}
+            }
+        }
+    }
+
+    async fn encrypt(self, domain: &str) -> Result<Self> {
+        match self {
+            // Never offered there.
+            Self::WebSocket(_) => bail!("STARTTLS inside a WebSocket"),
+            Self::Tcp(tcp) => {
+                let encrypted = dial::encrypt(tcp.socket, domain).await?;
+                Ok(Self::Tcp(Box::new(Tcp::new(encrypted))))
             }
         }
     }

@@ -98,18 +98,20 @@ struct Frame<C, M> {
 }
 
 /// The room between two neighbouring frames of one encoding: steps of packet
-/// index and of frame id, without what the receiver does not get.
-fn step<C, M>(from: &Frame<C, M>, to: &Frame<C, M>) -> (i64, u64) {
+/// index and of frame id, without what the receiver does not get. `accepting`:
+/// `to` is being accepted, so what was not seen of its beginning has its room.
+fn step<C, M>(from: &Frame<C, M>, to: &Frame<C, M>, accepting: bool) -> (i64, u64) {
     let withheld = from.numbers.is_none();
+    let to_withheld = to.numbers.is_none() && !accepting;
     let ids = to.id - from.id;
     let mut gap = to.first.0.wrapping_sub(from.last.0) as i64;
-    if withheld && to.numbers.is_none() && ids == 1 {
+    if withheld && to_withheld && ids == 1 {
         gap = 0;
     }
     if withheld && !from.ends && gap > 1 {
         gap -= 1;
     }
-    if to.numbers.is_none() && !to.starts && gap > 1 {
+    if to_withheld && !to.starts && gap > 1 {
         gap -= 1;
     }
     if withheld && gap > 0 {
@@ -184,7 +186,8 @@ impl<C, M> FrameMap<C, M> {
         let (mut gap, mut ids) = (0, 0);
         for before in (0..at).rev() {
             let frame = &self.frames[before];
-            let (frame_gap, frame_ids) = step(frame, &self.frames[before + 1]);
+            let accepting = before + 1 == at;
+            let (frame_gap, frame_ids) = step(frame, &self.frames[before + 1], accepting);
             gap += frame_gap;
             ids += frame_ids;
             if frame.numbers.is_some() {

@@ -76,6 +76,10 @@ impl EncodingChoice {
                 let downwards = self.current.is_some_and(|current| target < current);
                 encoding <= target && (upwards || downwards)
             };
+            // While a lower encoding is awaited, the frames that still come of
+            // the current one need its key frame: upstream withholds that, and
+            // the picture breaks if the awaited key frame is lost.
+            let wanted = wanted || self.current == Some(encoding);
             if !wanted {
                 return Verdict::Reject;
             }

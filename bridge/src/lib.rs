@@ -15,6 +15,7 @@
 //! Only [`io`] names a socket, a clock, a task or a random source. Everything
 //! else takes bytes and `now` and hands out what to do.
 
+pub mod allocation;
 pub mod command;
 pub mod id;
 pub mod io;

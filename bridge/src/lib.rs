@@ -16,6 +16,7 @@
 //! else takes bytes and `now` and hands out what to do.
 
 pub mod allocation;
+pub mod channel;
 pub mod command;
 pub mod id;
 pub mod io;

@@ -18,10 +18,12 @@
 pub mod allocation;
 pub mod channel;
 pub mod command;
+pub mod formats;
 pub mod id;
 pub mod io;
 pub mod outbox;
 pub mod projection;
+pub mod receive;
 pub mod rtcp;
 pub mod rtp;
 pub mod shard;

@@ -156,7 +156,7 @@ pub struct Counters {
     /// Octets of those, as datagram payloads.
     pub bytes_received: u64,
     pub bytes_sent: u64,
-    /// RTP packets that senders sent and that never came, after retransmission.
+    /// RTP packets that senders sent and that did not come at first.
     pub packets_lost: u64,
     /// RTP packets that receivers reported as lost, and those they should have had.
     pub outgoing_lost: u64,

@@ -26,6 +26,7 @@ pub mod projection;
 pub mod receive;
 pub mod rtcp;
 pub mod rtp;
+pub mod send;
 pub mod shard;
 pub mod stats;
 pub mod transport;

@@ -18,6 +18,7 @@
 pub mod allocation;
 pub mod channel;
 pub mod command;
+pub mod conference;
 pub mod formats;
 pub mod id;
 pub mod io;

@@ -1,6 +1,33 @@
 //! A shard: the endpoints of one worker, their conferences, addresses and
 //! timers. It has no I/O: a worker hands it datagrams, commands and the time,
 //! and sends what lies in the outbox.
+//!
+//! A datagram finds its endpoint by the address it comes from, once a check has
+//! proved that address; before that, a STUN request names its endpoint by the
+//! user name fragment. All else from unknown addresses is dropped.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tracing::{debug, info};
+
+use crate::command::{CandidateKind, Command, EndpointSettings, Event};
+use crate::conference::{AddressChange, Conference, TICK, Turn};
+use crate::id::{ConferenceId, EndpointId};
+use crate::outbox::Outbox;
+use crate::receive::FeedbackSsrcs;
+use crate::stats::{Counters, DropCause, Gauges, ShardStats};
+use crate::transport::{Certificate, Transport, demux};
+
+/// Time between two [`Event::Stats`].
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the operator can choose about a shard. Keys of JVB's configuration are
 /// named beside each field.
@@ -52,6 +79,458 @@ impl Default for ShardSettings {
             recent_speakers: 10,
             stats_filter_threshold: 20,
             forwarded_silence_packets: 3,
+        }
+    }
+}
+
+/// An endpoint by its places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    conference: usize,
+    /// `None` is the conference itself.
+    endpoint: Option<usize>,
+}
+
+/// A map that is looked into and never iterated; its hash has no random part,
+/// as only proved addresses get in.
+type Lookup<K> = HashMap<K, Place, BuildHasherDefault<DefaultHasher>>;
+
+/// A conference with what the shard keeps about its endpoints.
+struct Seat {
+    id: ConferenceId,
+    conference: Conference,
+    endpoints: BTreeMap<usize, Tenant>,
+    armed: Option<Instant>,
+}
+
+/// What the shard keeps about an endpoint.
+struct Tenant {
+    ufrag: String,
+    addresses: Vec<SocketAddr>,
+    /// The timer that is set for it.
+    armed: Option<Instant>,
+}
+
+/// The endpoints of one worker. See the head of this file.
+pub struct Shard {
+    settings: ShardSettings,
+    certificate: Arc<Certificate>,
+    random: SmallRng,
+    seats: Vec<Option<Box<Seat>>>,
+    conferences: BTreeMap<ConferenceId, usize>,
+    addresses: Lookup<SocketAddr>,
+    ufrags: Lookup<String>,
+    /// What is due, earliest first. An entry whose time is not the one its
+    /// place is armed for has been overtaken.
+    timers: BinaryHeap<Reverse<(Instant, Place)>>,
+    stats_due: Option<Instant>,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    counters: Counters,
+    address_changes: Vec<AddressChange>,
+}
+
+impl Shard {
+    /// An empty shard. Two with the same seed, given the same, do the same.
+    pub fn new(settings: ShardSettings, certificate: Arc<Certificate>, seed: u64) -> Self {
+        Self {
+            settings,
+            certificate,
+            random: SmallRng::seed_from_u64(seed),
+            seats: Vec::new(),
+            conferences: BTreeMap::new(),
+            addresses: Lookup::default(),
+            ufrags: Lookup::default(),
+            timers: BinaryHeap::new(),
+            stats_due: None,
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            address_changes: Vec::new(),
+        }
+    }
+
+    /// Takes a datagram in place; what it cannot use it counts and drops.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        datagram: &mut [u8],
+    ) {
+        // A check names its endpoint, whatever was at its address before: a
+        // translator may have given the port to another.
+        let named = demux::requested_ufrag(datagram).map(|ufrag| self.ufrags.get(ufrag));
+        let place = match named {
+            Some(None) => {
+                self.counters.drops[DropCause::UnknownUfrag] += 1;
+                return;
+            }
+            Some(place) => place,
+            None => self.addresses.get(&from),
+        };
+        let Some(&Place {
+            conference,
+            endpoint: Some(endpoint),
+        }) = place
+        else {
+            self.counters.drops[DropCause::UnknownAddress] += 1;
+            return;
+        };
+        self.with(now, conference, |conference, turn| {
+            conference.handle_datagram(turn, endpoint, (local, from), datagram);
+        });
+        self.arm(conference, Some(endpoint));
+        self.arm(conference, None);
+    }
+
+    /// Carries out a command. One about something that is not there any more
+    /// has crossed with the news of that.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        self.stats_due.get_or_insert(now + STATS_INTERVAL);
+        match command {
+            Command::CreateConference {
+                conference,
+                audio_feedback,
+                video_feedback,
+            } => {
+                let bridge = FeedbackSsrcs {
+                    audio: audio_feedback,
+                    video: video_feedback,
+                };
+                self.create_conference(now, conference, bridge);
+            }
+            Command::ExpireConference { conference } => self.expire_conference(now, conference),
+            Command::CreateEndpoint {
+                conference,
+                endpoint,
+                settings,
+            } => self.create_endpoint(now, conference, endpoint, &settings),
+            Command::UpdateEndpoint {
+                conference,
+                endpoint,
+                update,
+            } => self.with_endpoint(now, conference, &endpoint, |conference, turn, slot| {
+                conference.update(turn, slot, *update);
+            }),
+            Command::ExpireEndpoint {
+                conference,
+                endpoint,
+            } => {
+                self.with_endpoint(now, conference, &endpoint, |conference, turn, slot| {
+                    conference.leave(turn, slot);
+                });
+                self.forget_gone(conference);
+            }
+            Command::ChannelOpened {
+                conference,
+                endpoint,
+                channel,
+            } => self.with_endpoint(now, conference, &endpoint, |conference, turn, slot| {
+                conference.channel_opened(turn, slot, channel);
+            }),
+            Command::ChannelMessage {
+                conference,
+                endpoint,
+                channel,
+                text,
+            } => self.with_endpoint(now, conference, &endpoint, |conference, turn, slot| {
+                conference.channel_message(turn, slot, channel, &text);
+            }),
+            Command::ChannelClosed {
+                conference,
+                endpoint,
+                channel,
+            } => self.with_endpoint(now, conference, &endpoint, |conference, _, slot| {
+                conference.channel_closed(slot, channel);
+            }),
+        }
+    }
+
+    /// Does whatever has come due at `now`. Calling it early is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&Reverse((due, place))) = self.timers.peek() {
+            if due > now {
+                break;
+            }
+            self.timers.pop();
+            self.fire(now, due, place);
+        }
+        if self.stats_due.is_some_and(|due| due <= now) {
+            self.stats_due = Some(now + STATS_INTERVAL);
+            let stats = self.stats(now);
+            self.events.push_back(Event::Stats(Box::new(stats)));
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`]; changes with every other call.
+    pub fn next_timeout(&mut self) -> Option<Instant> {
+        while let Some(&Reverse((due, place))) = self.timers.peek() {
+            if self
+                .armed_mut(place)
+                .is_some_and(|armed| *armed == Some(due))
+            {
+                break;
+            }
+            self.timers.pop();
+        }
+        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
+        [timer, self.stats_due].into_iter().flatten().min()
+    }
+
+    /// The datagrams to send; whoever sends them clears it.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// What happened since the last call.
+    pub fn take_events(&mut self) -> impl Iterator<Item = Event> {
+        self.events.drain(..)
+    }
+
+    /// What has been counted so far, and how things are.
+    pub fn stats(&self, now: Instant) -> ShardStats {
+        let mut gauges = Gauges::default();
+        for seat in self.seats.iter().flatten() {
+            seat.conference.measure(now, &mut gauges);
+        }
+        ShardStats {
+            counters: self.counters.clone(),
+            gauges,
+        }
+    }
+
+    fn create_conference(&mut self, now: Instant, id: ConferenceId, bridge: FeedbackSsrcs) {
+        if self.conferences.contains_key(&id) {
+            debug!(conference = %id, "conference is there already");
+            return;
+        }
+        info!(conference = %id, "conference created");
+        // Conferences that begin together need not look around together.
+        let lead = self.random.random_range(Duration::ZERO..TICK);
+        let seat = Box::new(Seat {
+            id,
+            conference: Conference::new(now, lead, id, bridge),
+            endpoints: BTreeMap::new(),
+            armed: None,
+        });
+        let at = match self.seats.iter().position(Option::is_none) {
+            Some(at) => at,
+            None => {
+                self.seats.push(None);
+                self.seats.len() - 1
+            }
+        };
+        self.seats[at] = Some(seat);
+        self.conferences.insert(id, at);
+        self.arm(at, None);
+    }
+
+    fn expire_conference(&mut self, now: Instant, id: ConferenceId) {
+        let Some(at) = self.conferences.remove(&id) else {
+            return;
+        };
+        info!(conference = %id, "conference expired");
+        self.with(now, at, |conference, turn| conference.end(turn));
+        if let Some(seat) = self.seats[at].take() {
+            for (_, tenant) in seat.endpoints {
+                self.forget(at, &tenant);
+            }
+        }
+    }
+
+    fn create_endpoint(
+        &mut self,
+        now: Instant,
+        conference: ConferenceId,
+        id: EndpointId,
+        settings: &EndpointSettings,
+    ) {
+        let Some(&at) = self.conferences.get(&conference) else {
+            debug!(%conference, endpoint = %id, "no such conference");
+            return;
+        };
+        let local: Vec<SocketAddr> = settings
+            .local_candidates
+            .iter()
+            .filter(|candidate| candidate.kind == CandidateKind::Host)
+            .map(|candidate| candidate.address)
+            .collect();
+        let transport = Transport::new(now, settings, self.certificate.clone(), &local);
+        let mut place = None;
+        self.with(now, at, |conference, turn| {
+            place = conference.join(turn, id, settings.visitor, transport);
+        });
+        let (Some(slot), Some(seat)) = (place, &mut self.seats[at]) else {
+            return;
+        };
+        let ufrag = settings.local_ice.ufrag.clone();
+        let place = Place {
+            conference: at,
+            endpoint: Some(slot),
+        };
+        self.ufrags.insert(ufrag.clone(), place);
+        let tenant = Tenant {
+            ufrag,
+            addresses: Vec::new(),
+            armed: None,
+        };
+        seat.endpoints.insert(slot, tenant);
+        self.arm(at, Some(slot));
+    }
+
+    /// Works on a conference, then takes over the addresses that changed.
+    fn with(&mut self, now: Instant, at: usize, work: impl FnOnce(&mut Conference, &mut Turn<'_>)) {
+        let Some(Some(seat)) = self.seats.get_mut(at) else {
+            return;
+        };
+        let mut turn = Turn {
+            now,
+            settings: &self.settings,
+            outbox: &mut self.outbox,
+            events: &mut self.events,
+            counters: &mut self.counters,
+            addresses: &mut self.address_changes,
+        };
+        work(&mut seat.conference, &mut turn);
+        for change in self.address_changes.drain(..) {
+            let place = Place {
+                conference: at,
+                endpoint: Some(change.endpoint),
+            };
+            let Some(tenant) = seat.endpoints.get_mut(&change.endpoint) else {
+                continue;
+            };
+            tenant
+                .addresses
+                .retain(|address| *address != change.address);
+            if change.bound {
+                tenant.addresses.push(change.address);
+                self.addresses.insert(change.address, place);
+            } else if self.addresses.get(&change.address) == Some(&place) {
+                self.addresses.remove(&change.address);
+            }
+        }
+    }
+
+    fn with_endpoint(
+        &mut self,
+        now: Instant,
+        conference: ConferenceId,
+        endpoint: &EndpointId,
+        work: impl FnOnce(&mut Conference, &mut Turn<'_>, usize),
+    ) {
+        let Some(&at) = self.conferences.get(&conference) else {
+            debug!(%conference, %endpoint, "no such conference");
+            return;
+        };
+        let mut found = None;
+        self.with(now, at, |conference, turn| {
+            found = conference.find(endpoint);
+            if let Some(slot) = found {
+                work(conference, turn, slot);
+            }
+        });
+        self.arm(at, None);
+        self.arm(at, found);
+    }
+
+    /// Lets go of what is kept about endpoints that have left.
+    fn forget_gone(&mut self, conference: ConferenceId) {
+        let Some(&at) = self.conferences.get(&conference) else {
+            return;
+        };
+        let Some(seat) = &mut self.seats[at] else {
+            return;
+        };
+        let present: Vec<usize> = seat.conference.places().collect();
+        let gone: Vec<usize> = seat
+            .endpoints
+            .keys()
+            .copied()
+            .filter(|slot| !present.contains(slot))
+            .collect();
+        let gone: Vec<Tenant> = gone
+            .iter()
+            .filter_map(|slot| seat.endpoints.remove(slot))
+            .collect();
+        for tenant in &gone {
+            self.forget(at, tenant);
+        }
+    }
+
+    fn forget(&mut self, at: usize, tenant: &Tenant) {
+        self.ufrags.remove(&tenant.ufrag);
+        for address in &tenant.addresses {
+            if self
+                .addresses
+                .get(address)
+                .is_some_and(|place| place.conference == at)
+            {
+                self.addresses.remove(address);
+            }
+        }
+    }
+
+    fn fire(&mut self, now: Instant, due: Instant, place: Place) {
+        match self.armed_mut(place) {
+            Some(armed) if *armed == Some(due) => *armed = None,
+            _ => return,
+        }
+        let at = place.conference;
+        if let Some(slot) = place.endpoint {
+            self.with(now, at, |conference, turn| {
+                conference.handle_endpoint_timeout(turn, slot);
+            });
+        } else {
+            let mut expired = false;
+            self.with(now, at, |conference, turn| {
+                for (slot, reason) in conference.handle_timeout(turn) {
+                    expired = true;
+                    conference.expire(turn, slot, reason);
+                }
+            });
+            if let (true, Some(seat)) = (expired, &self.seats[at]) {
+                let id = seat.id;
+                self.forget_gone(id);
+            }
+        }
+        self.arm(at, place.endpoint);
+    }
+
+    fn armed_mut(&mut self, place: Place) -> Option<&mut Option<Instant>> {
+        let seat = self.seats.get_mut(place.conference)?.as_mut()?;
+        match place.endpoint {
+            None => Some(&mut seat.armed),
+            Some(slot) => Some(&mut seat.endpoints.get_mut(&slot)?.armed),
+        }
+    }
+
+    /// Sets the timer of an endpoint, or of a conference, if what it has to do
+    /// comes earlier than the timer that is set.
+    fn arm(&mut self, at: usize, endpoint: Option<usize>) {
+        let Some(Some(seat)) = self.seats.get_mut(at) else {
+            return;
+        };
+        let (due, armed) = match endpoint {
+            None => (Some(seat.conference.next_timeout()), &mut seat.armed),
+            Some(slot) => match seat.endpoints.get_mut(&slot) {
+                Some(tenant) => (
+                    seat.conference.next_endpoint_timeout(slot),
+                    &mut tenant.armed,
+                ),
+                None => return,
+            },
+        };
+        if let Some(due) = due
+            && armed.is_none_or(|armed| due < armed)
+        {
+            *armed = Some(due);
+            let place = Place {
+                conference: at,
+                endpoint,
+            };
+            self.timers.push(Reverse((due, place)));
         }
     }
 }

@@ -1,0 +1,209 @@
+//! Runs the allocation for the receivers of a conference and carries out what
+//! it decides: projections aim for their layers, receivers learn what they get,
+//! senders what is wanted of them.
+
+use super::{Conference, Turn};
+use crate::allocation::{VideoSource, decide};
+use crate::channel;
+use crate::command::{Encoding, MediaType};
+use crate::projection::LayerIndex;
+use crate::receive::keyframe::Asker;
+
+/// Video sources one receiver can get (`videobridge.ssrc-limit.video`).
+const MAX_VIDEO_SOURCES: i32 = 50;
+
+/// A video source with what a receiver's output needs to know of it.
+struct Offer {
+    owner: usize,
+    encoding: Encoding,
+    layers: Vec<LayerIndex>,
+    /// Its key is the place of the source.
+    source: VideoSource<usize>,
+}
+
+impl Conference {
+    /// Decides anew for one receiver, or for all.
+    pub(super) fn allocate(&mut self, turn: &mut Turn<'_>, only: Option<usize>) {
+        let offers = self.offers(turn);
+        let receivers = match only {
+            Some(slot) => slot..slot + 1,
+            None => {
+                self.last_allocation = turn.now;
+                0..self.endpoints.len()
+            }
+        };
+        for slot in receivers {
+            self.allocate_for(turn, slot, &offers);
+        }
+        self.tell_senders(turn);
+    }
+
+    /// All video sources in speech order.
+    fn offers(&mut self, turn: &Turn<'_>) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        for &owner in self.speakers.order() {
+            let Some(endpoint) = &mut self.endpoints[owner] else {
+                continue;
+            };
+            let id = endpoint.id.clone();
+            for placed in endpoint.uplink.sources_mut() {
+                if placed.source.media_type != MediaType::Video {
+                    continue;
+                }
+                let (layers, sizes) = placed.layers.list(turn.now).into_iter().unzip();
+                offers.push(Offer {
+                    owner,
+                    encoding: placed.source.encodings[0],
+                    layers,
+                    source: VideoSource {
+                        key: placed.slot,
+                        name: placed.source.name.clone(),
+                        owner: id.clone(),
+                        video_type: placed.source.video_type,
+                        layers: sizes,
+                    },
+                });
+            }
+        }
+        offers
+    }
+
+    fn allocate_for(&mut self, turn: &mut Turn<'_>, slot: usize, offers: &[Offer]) {
+        let Some(endpoint) = &mut self.endpoints[slot] else {
+            return;
+        };
+        let offers: Vec<&Offer> = offers.iter().filter(|offer| offer.owner != slot).collect();
+        let sources: Vec<_> = offers.iter().map(|offer| &offer.source).collect();
+        let last_n = match turn.settings.last_n {
+            0.. => turn.settings.last_n.min(MAX_VIDEO_SOURCES),
+            _ => MAX_VIDEO_SOURCES,
+        };
+        // An estimate of the bandwidth goes here once there is one.
+        let grants = decide(turn.settings, &endpoint.constraints, last_n, None, &sources);
+        endpoint.oversending = grants.oversending;
+        endpoint.suspended = grants.suspended;
+        endpoint.granted.clear();
+        let mut forwarded = Vec::new();
+        let mut keyframes = Vec::new();
+        let ready = endpoint.peer.ready() && endpoint.formats.video;
+        for granted in &grants.sources {
+            let place = granted.key;
+            endpoint.granted.insert(place, granted.max_height);
+            let offer = offers.iter().find(|offer| offer.source.key == place);
+            let target = offer.zip(granted.target);
+            let Some((offer, target)) = target else {
+                if let Some(output) = endpoint.downlink.existing_video_mut(place) {
+                    output.set_target(None);
+                }
+                continue;
+            };
+            forwarded.push(place);
+            let output = endpoint
+                .downlink
+                .video_mut(place, offer.encoding, turn.counters);
+            let Some(output) = output else { continue };
+            output.set_target(Some(offer.layers[target]));
+            if ready && output.wants_keyframe(turn.now) {
+                keyframes.push(place);
+            }
+        }
+        self.tell_forwarded(turn, slot, forwarded);
+        for place in keyframes {
+            self.request_keyframe(turn, place, Asker::Projection);
+        }
+    }
+
+    /// Tells a receiver which sources it gets, if those are others than before.
+    fn tell_forwarded(&mut self, turn: &mut Turn<'_>, slot: usize, forwarded: Vec<usize>) {
+        let Some(endpoint) = &mut self.endpoints[slot] else {
+            return;
+        };
+        let sorted = |places: &[usize]| {
+            let mut places = places.to_vec();
+            places.sort_unstable();
+            places
+        };
+        let changed = sorted(&endpoint.forwarded) != sorted(&forwarded);
+        endpoint.forwarded = forwarded;
+        if changed {
+            self.send_forwarded(turn, slot);
+        }
+    }
+
+    /// Tells senders the greatest height anyone wants of their sources, where
+    /// that has changed.
+    ///
+    /// Receivers that have not asked for anything yet do not count, and while
+    /// none has, nothing is said: a sender told 0 stops encoding and takes its
+    /// time to begin again, only because a receiver was still connecting.
+    fn tell_senders(&mut self, turn: &mut Turn<'_>) {
+        for place in 0..self.sources.len() {
+            let Some(placed) = &self.sources[place] else {
+                continue;
+            };
+            if placed.media_type != MediaType::Video {
+                continue;
+            }
+            let owner = placed.owner;
+            let wanted = self
+                .endpoints
+                .iter()
+                .enumerate()
+                .filter(|(slot, _)| *slot != owner)
+                .filter_map(|(_, endpoint)| endpoint.as_ref())
+                .filter(|endpoint| endpoint.constraints.spoken)
+                .map(|endpoint| endpoint.granted.get(&place).copied().unwrap_or(0))
+                // -1 is unlimited, the greatest of all.
+                .max_by_key(|height| *height as u32);
+            let wanted = wanted.or(placed.wanted.map(|_| 0));
+            if wanted == placed.wanted {
+                continue;
+            }
+            if let Some(placed) = &mut self.sources[place] {
+                placed.wanted = wanted;
+            }
+            self.send_wanted(turn, place);
+        }
+    }
+
+    /// Tells the sender of a source what is wanted of it.
+    pub(super) fn send_wanted(&mut self, turn: &mut Turn<'_>, place: usize) {
+        let Some(placed) = &self.sources[place] else {
+            return;
+        };
+        let Some(wanted) = placed.wanted else { return };
+        let owner = placed.owner;
+        let text = channel::sender_source_constraints(&placed.name, wanted);
+        self.send(turn, owner, text);
+        let older = self.endpoints[owner].as_ref().is_some_and(|e| e.older);
+        if older {
+            let greatest = self
+                .sources
+                .iter()
+                .flatten()
+                .filter(|placed| placed.owner == owner)
+                .filter_map(|placed| placed.wanted)
+                .max_by_key(|height| *height as u32)
+                .unwrap_or(0);
+            self.send(turn, owner, channel::sender_video_constraints(greatest));
+        }
+    }
+
+    /// Tells a receiver which sources it gets.
+    pub(super) fn send_forwarded(&self, turn: &mut Turn<'_>, slot: usize) {
+        let Some(endpoint) = &self.endpoints[slot] else {
+            return;
+        };
+        let places = || {
+            let placed = |place: &usize| self.sources.get(*place)?.as_ref();
+            endpoint.forwarded.iter().filter_map(placed)
+        };
+        let text = channel::forwarded_sources(places().map(|placed| &placed.name));
+        self.send(turn, slot, text);
+        if endpoint.older {
+            let owners = places().filter_map(|placed| self.endpoints[placed.owner].as_ref());
+            let text = channel::last_n_endpoints(owners.map(|owner| &owner.id));
+            self.send(turn, slot, text);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! One endpoint: its transport, what it sends, what it gets, what it asked for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::allocation::Constraints;
+use crate::channel::AudioSubscription;
+use crate::command::{ExpiryReason, ForceMute, VideoType};
+use crate::formats::Formats;
+use crate::id::{ChannelId, EndpointId};
+use crate::outbox::Outbox;
+use crate::receive::Uplink;
+use crate::send::{Downlink, Wire};
+use crate::shard::ShardSettings;
+use crate::stats::Counters;
+use crate::transport::Transport;
+
+/// Video types remembered for sources not signalled yet; beyond it a message
+/// about yet another source is ignored.
+const MAX_VIDEO_TYPES: usize = 64;
+
+/// A transport with what is asked of it for each packet kept at hand.
+pub(super) struct Peer {
+    pub(super) transport: Transport,
+    path: Option<(SocketAddr, SocketAddr)>,
+    ready: bool,
+    due: Option<Instant>,
+}
+
+impl Peer {
+    pub(super) fn new(transport: Transport) -> Self {
+        let mut peer = Self {
+            transport,
+            path: None,
+            ready: false,
+            due: None,
+        };
+        peer.refresh();
+        peer
+    }
+
+    /// To be called after everything that may change the transport's state.
+    pub(super) fn refresh(&mut self) {
+        self.path = self.transport.path();
+        self.ready = self.transport.ready();
+        self.due = self.transport.next_timeout();
+    }
+
+    /// Whether media can flow.
+    pub(super) fn ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The way out, once media can flow.
+    pub(super) fn wire<'a>(
+        &'a mut self,
+        outbox: &'a mut Outbox,
+        counters: &'a mut Counters,
+    ) -> Option<Wire<'a>> {
+        let (from, to) = self.path.filter(|_| self.ready)?;
+        Some(Wire {
+            from,
+            to,
+            srtp: self.transport.outbound()?,
+            outbox,
+            counters,
+        })
+    }
+}
+
+/// One endpoint.
+pub(super) struct Endpoint {
+    pub(super) id: EndpointId,
+    pub(super) visitor: bool,
+    pub(super) created: Instant,
+    pub(super) peer: Peer,
+    pub(super) formats: Formats,
+    pub(super) uplink: Uplink,
+    pub(super) downlink: Downlink,
+    pub(super) force_mute: ForceMute,
+    pub(super) channel: Option<ChannelId>,
+    /// A client of before 2022, to be told in its own messages too.
+    pub(super) older: bool,
+    pub(super) constraints: Constraints,
+    pub(super) audio: AudioSubscription,
+    /// What the client said its sources show, by name.
+    pub(super) video_types: BTreeMap<String, VideoType>,
+    /// The height granted of each source, by its place in the conference.
+    pub(super) granted: BTreeMap<usize, i32>,
+    /// The sources it was last told it gets.
+    pub(super) forwarded: Vec<usize>,
+    pub(super) oversending: bool,
+    pub(super) suspended: bool,
+    /// When something authentic came last.
+    pub(super) last_activity: Option<Instant>,
+    /// What the others were told of its connection.
+    pub(super) active: bool,
+    pub(super) connected: Option<Instant>,
+    pub(super) failed: Option<ExpiryReason>,
+    /// Its want of a bridge channel has been counted.
+    pub(super) channel_missed: bool,
+}
+
+impl Endpoint {
+    pub(super) fn new(
+        now: Instant,
+        id: EndpointId,
+        visitor: bool,
+        transport: Transport,
+        settings: &ShardSettings,
+    ) -> Self {
+        Self {
+            id,
+            visitor,
+            created: now,
+            peer: Peer::new(transport),
+            formats: Formats::default(),
+            uplink: Uplink::default(),
+            downlink: Downlink::new(now),
+            force_mute: ForceMute::default(),
+            channel: None,
+            older: false,
+            constraints: Constraints::initial(settings),
+            audio: AudioSubscription::default(),
+            video_types: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            forwarded: Vec::new(),
+            oversending: false,
+            suspended: false,
+            last_activity: None,
+            active: true,
+            connected: None,
+            failed: None,
+            channel_missed: false,
+        }
+    }
+
+    /// When the endpoint has something to do.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let due = [self.peer.next_timeout(), self.uplink.next_timeout()];
+        due.into_iter().flatten().min()
+    }
+
+    /// Remembers what a source shows. Whether that changes a source there is.
+    pub(super) fn set_video_type(&mut self, source: &str, video_type: VideoType) -> bool {
+        if self.video_types.len() < MAX_VIDEO_TYPES || self.video_types.contains_key(source) {
+            self.video_types.insert(source.to_owned(), video_type);
+        }
+        let mut changed = false;
+        for found in self.uplink.sources_mut() {
+            if *found.source.name.0 == *source {
+                changed |=
+                    std::mem::replace(&mut found.source.video_type, video_type) != video_type;
+            }
+        }
+        changed
+    }
+}

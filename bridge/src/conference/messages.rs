@@ -1,0 +1,230 @@
+//! The bridge channels of a conference: what clients ask for, and what they
+//! tell each other.
+
+use tracing::debug;
+
+use super::{Conference, Turn};
+use crate::allocation::Constraint;
+use crate::channel::{self, Incoming};
+use crate::command::{ChannelCloseReason, Event};
+use crate::id::ChannelId;
+use crate::stats::DropCause;
+
+/// Height of what an older client did not select.
+const UNSELECTED_HEIGHT: i32 = 180;
+
+impl Conference {
+    /// A channel opened; it takes the place of an earlier one.
+    pub fn channel_opened(&mut self, turn: &mut Turn<'_>, slot: usize, channel: ChannelId) {
+        let Some(endpoint) = &mut self.endpoints[slot] else {
+            return;
+        };
+        if let Some(replaced) = endpoint.channel.replace(channel) {
+            turn.events.push_back(Event::ChannelClose {
+                conference: self.id,
+                endpoint: endpoint.id.clone(),
+                channel: replaced,
+                reason: ChannelCloseReason::Replaced,
+            });
+        }
+        self.send(turn, slot, channel::server_hello());
+        for place in 0..self.sources.len() {
+            let owner = self.sources[place].as_ref().map(|placed| placed.owner);
+            if owner == Some(slot) {
+                self.send_wanted(turn, place);
+            }
+        }
+        self.send_forwarded(turn, slot);
+        for other in self.endpoints.iter().flatten() {
+            if !other.active {
+                self.send(turn, slot, channel::connectivity(&other.id, false));
+            }
+        }
+        if let Some(text) = self.dominant_speaker(turn) {
+            self.send(turn, slot, text);
+        }
+    }
+
+    /// A channel closed.
+    pub fn channel_closed(&mut self, slot: usize, channel: ChannelId) {
+        if let Some(endpoint) = &mut self.endpoints[slot]
+            && endpoint.channel == Some(channel)
+        {
+            endpoint.channel = None;
+        }
+    }
+
+    /// A message came; one on a channel that was replaced is too late.
+    pub fn channel_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        slot: usize,
+        channel: ChannelId,
+        text: &str,
+    ) {
+        let Some(endpoint) = &mut self.endpoints[slot] else {
+            return;
+        };
+        if endpoint.channel != Some(channel) {
+            return;
+        }
+        turn.counters.channel_messages_received += 1;
+        match channel::parse(text, &endpoint.id) {
+            Ok(message) => self.handle_message(turn, slot, message),
+            Err(error) => {
+                debug!(conference = %self.id, endpoint = %endpoint.id, %error, "message refused");
+                turn.drop(DropCause::ChannelMessage);
+            }
+        }
+    }
+
+    fn handle_message(&mut self, turn: &mut Turn<'_>, slot: usize, message: Incoming) {
+        let Some(endpoint) = &mut self.endpoints[slot] else {
+            return;
+        };
+        match message {
+            Incoming::ClientHello => self.send(turn, slot, channel::server_hello()),
+            Incoming::VideoConstraints(message) => {
+                let by_endpoint = message.by_endpoint;
+                message.apply(&mut endpoint.constraints, turn.settings);
+                self.asked(turn, slot, by_endpoint);
+            }
+            Incoming::LastN(last_n) => {
+                endpoint.constraints.last_n = last_n;
+                self.allocate(turn, Some(slot));
+            }
+            Incoming::SelectedEndpoints(selected) => {
+                let constraints = &mut endpoint.constraints;
+                constraints.selected = selected;
+                // The height goes with the selection.
+                let height = constraints.constraints.values().next().copied();
+                if let Some(height) = height {
+                    let names = constraints.selected.iter().cloned();
+                    constraints.constraints = names.map(|name| (name, height)).collect();
+                }
+                self.asked(turn, slot, true);
+            }
+            Incoming::FrameHeight(height) => {
+                let constraints = &mut endpoint.constraints;
+                let names = constraints.selected.iter().cloned();
+                let wanted = Constraint::height(height);
+                constraints.constraints = names.map(|name| (name, wanted)).collect();
+                constraints.default = Constraint::height(UNSELECTED_HEIGHT.min(height));
+                constraints.spoken = true;
+                self.asked(turn, slot, true);
+            }
+            Incoming::SourceVideoType { source, video_type } => {
+                if endpoint.set_video_type(&source, video_type) {
+                    self.allocate(turn, None);
+                }
+            }
+            Incoming::VideoType(video_type) => {
+                let source = format!("{}-v0", endpoint.id);
+                if endpoint.set_video_type(&source, video_type) {
+                    self.allocate(turn, None);
+                }
+            }
+            Incoming::AudioSubscription(subscription) => {
+                endpoint.audio = subscription;
+                for place in 0..self.sources.len() {
+                    self.offer_audio(turn, place, slot);
+                }
+            }
+            Incoming::EndpointMessage { .. } if endpoint.visitor => turn.drop(DropCause::Visitor),
+            Incoming::EndpointMessage { to, text } if to.is_empty() => {
+                self.broadcast(turn, Some(slot), &text);
+            }
+            Incoming::EndpointMessage { to, text } => {
+                if let Some(to) = self.find(&to.as_str().into()) {
+                    self.send(turn, to, text);
+                }
+            }
+            Incoming::EndpointStats { text } => self.relay_stats(turn, slot, &text),
+        }
+    }
+
+    /// A receiver asked for other video than before.
+    fn asked(&mut self, turn: &mut Turn<'_>, slot: usize, by_endpoint: bool) {
+        let older = self.endpoints[slot].as_mut().is_some_and(|endpoint| {
+            // Known as an older client only now: what it was told so far, it
+            // did not understand.
+            by_endpoint && !std::mem::replace(&mut endpoint.older, true)
+        });
+        if older {
+            self.send_forwarded(turn, slot);
+            let own = (0..self.sources.len()).find(|place| {
+                self.sources[*place]
+                    .as_ref()
+                    .is_some_and(|p| p.owner == slot && p.wanted.is_some())
+            });
+            if let Some(place) = own {
+                self.send_wanted(turn, place);
+            }
+        }
+        self.allocate(turn, Some(slot));
+    }
+
+    /// Statistics go to all others; in a large conference only to those that
+    /// look at the sender.
+    fn relay_stats(&mut self, turn: &mut Turn<'_>, from: usize, text: &str) {
+        let Some(sender) = &self.endpoints[from] else {
+            return;
+        };
+        let everybody = self.by_id.len() <= turn.settings.stats_filter_threshold;
+        let order = self.speakers.order();
+        let recent = order.len().min(1 + turn.settings.recent_speakers);
+        let speaks = order[..recent].contains(&from);
+        let own: Vec<usize> = sender.uplink.sources().iter().map(|s| s.slot).collect();
+        let looking: Vec<usize> = (0..self.endpoints.len())
+            .filter(|slot| *slot != from)
+            .filter(|slot| {
+                everybody
+                    || speaks
+                    || self.endpoints[*slot].as_ref().is_some_and(|receiver| {
+                        let granted = |place| receiver.granted.get(place).is_some_and(|h| *h != 0);
+                        own.iter().any(granted)
+                    })
+            })
+            .collect();
+        for slot in looking {
+            self.send(turn, slot, text.to_owned());
+        }
+    }
+
+    /// Sends to all endpoints but one.
+    pub(super) fn broadcast(&self, turn: &mut Turn<'_>, but: Option<usize>, text: &str) {
+        for slot in 0..self.endpoints.len() {
+            if Some(slot) != but {
+                self.send(turn, slot, text.to_owned());
+            }
+        }
+    }
+
+    /// Sends a message to an endpoint, if it has a channel.
+    pub(super) fn send(&self, turn: &mut Turn<'_>, slot: usize, text: String) {
+        if let Some(endpoint) = &self.endpoints[slot]
+            && let Some(channel) = endpoint.channel
+        {
+            turn.counters.channel_messages_sent += 1;
+            turn.events.push_back(Event::ChannelSend {
+                conference: self.id,
+                endpoint: endpoint.id.clone(),
+                channel,
+                text,
+            });
+        }
+    }
+
+    /// The message that names the dominant speaker, if there is one.
+    pub(super) fn dominant_speaker(&self, turn: &Turn<'_>) -> Option<String> {
+        let dominant = self.endpoints[self.speakers.dominant()?].as_ref()?;
+        let previous = self
+            .speakers
+            .previous()
+            .iter()
+            .take(turn.settings.recent_speakers)
+            .filter_map(|slot| self.endpoints[*slot].as_ref())
+            .map(|endpoint| &endpoint.id);
+        Some(channel::dominant_speaker(&dominant.id, previous))
+    }
+}

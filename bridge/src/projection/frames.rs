@@ -487,22 +487,20 @@ impl<C: Copy, M: Copy> Frames<C, M> {
         true
     }
 
-    /// The index for a frame that starts anew: the next one, or one more where
-    /// the newest frame's end was not seen. Then that frame is closed.
+    /// The index for a frame that starts anew: the next one. Where the newest
+    /// frame's end was not seen that frame is closed: the rest of it would come
+    /// behind the new one. Upstream leaves a hole there, which receivers ask for
+    /// again and again, though nothing was lost; a frame without its end is told
+    /// by its missing marker as well.
     fn index_after_newest(&mut self, output: &Output) -> PacketIndex {
-        let next = output.highest.0 + 1;
-        let Some(newest) = self.newest else {
-            return PacketIndex(next);
-        };
-        let map = self.maps.iter_mut().find(|m| m.encoding == newest.encoding);
-        if let Some(map) = map
+        if let Some(newest) = self.newest
+            && let Some(map) = self.maps.iter_mut().find(|m| m.encoding == newest.encoding)
             && let Ok(at) = map.find(newest.id)
             && !map.frames[at].ends
         {
             map.frames[at].closed = true;
-            return PacketIndex(next + 1);
         }
-        PacketIndex(next)
+        PacketIndex(output.highest.0 + 1)
     }
 
     /// The numbers of a packet whose frame is accepted.

@@ -7,8 +7,12 @@
 
 use std::fmt::Debug;
 
+use bytes::BytesMut;
 use viaduct_signalling::brewery::{HealthCheck, Stats};
 use viaduct_signalling::colibri2::{self, ConferenceModified, ConferenceModify};
+use viaduct_signalling::config::{
+    Config, parse_bandwidth, parse_duration, parse_fraction, parse_octets,
+};
 use viaduct_signalling::disco::{Caps, DataForm, DiscoInfo, Ping, Version};
 use viaduct_signalling::iq::{Iq, Kind};
 use viaduct_signalling::jingle::Jingle;
@@ -19,6 +23,7 @@ use viaduct_signalling::message::Message;
 use viaduct_signalling::muc::{AdminQuery, Join, MucUser, OwnerQuery, RoomInfo};
 use viaduct_signalling::presence::Presence;
 use viaduct_signalling::roster::Roster;
+use viaduct_signalling::session::stream::{Incoming, StreamReader, write_element};
 use viaduct_signalling::sources::{ConferenceSources, EndpointSources};
 use viaduct_signalling::xml::{self, Element};
 
@@ -124,6 +129,52 @@ fn sources_hold(mut sources: EndpointSources) {
     let mut rest = sources.clone();
     rest.remove(&sources);
     assert!(rest.is_empty());
+}
+
+/// Bytes as the stream of a server, from its header on.
+pub(crate) fn stream(bytes: &[u8]) {
+    let mut reader = StreamReader::default();
+    let mut rest = bytes;
+    while let Ok(Some(incoming)) = reader.read(&mut rest) {
+        let Incoming::Element(element) = incoming else {
+            continue;
+        };
+        let mut written = BytesMut::from(STREAM_HEADER);
+        write_element(&element, &mut written).expect("what was read can be written");
+        let mut again = StreamReader::default();
+        let mut written = &written[..];
+        let header = again.read(&mut written).expect("a stream");
+        assert!(matches!(header, Some(Incoming::Header { .. })));
+        let element_again = again.read(&mut written).expect("a stream");
+        assert_eq!(element_again, Some(Incoming::Element(element)));
+    }
+}
+
+/// Opens a stream such as a server's.
+pub(crate) const STREAM_HEADER: &[u8] = b"<stream:stream xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' id='1' version='1.0'>";
+
+/// Bytes as a configuration, and as each value with a unit.
+pub(crate) fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let _ = (parse_duration(text), parse_bandwidth(text));
+    let _ = (parse_octets(text), parse_fraction(text));
+    // A configuration includes files: what these bytes name is not theirs.
+    if text.contains("include") {
+        return;
+    }
+    if let Ok(config) = Config::parse(text) {
+        config.text("a.b");
+        config.texts("a");
+        config.duration("a", std::time::Duration::ZERO);
+        config.sections("viaduct");
+        config.items("a");
+        if let Err(faults) = config.check() {
+            assert!(!faults.to_string().is_empty());
+        }
+    }
 }
 
 /// Bytes as the JSON that stanzas carry.

@@ -112,10 +112,7 @@ impl Driver {
         let mut backoff = Backoff::default();
         loop {
             let end = self.attempt(&mut backoff).await;
-            let mut outgoing = self.shared.outgoing();
-            outgoing.online = false;
-            outgoing.management.disconnected();
-            drop(outgoing);
+            self.shared.disconnected();
             let request = match end {
                 End::Requested(request) => Some(request),
                 End::Lost(reason) => {
@@ -344,7 +341,7 @@ impl Driver {
         stream.owes = (!all).then(|| now + CATCH_UP);
         self.shared.handled.awaited.store(!all, Ordering::SeqCst);
         let mut answer = Element::bare("a", MANAGEMENT);
-        set(&mut answer, xml_ncname!("h"), &handled.to_string());
+        set(&mut answer, xml_ncname!("h"), handled.to_string());
         put(connection, &answer)
     }
 
@@ -512,6 +509,13 @@ impl Stream {
 }
 
 impl Shared {
+    /// The stream is over.
+    fn disconnected(&self) {
+        let mut outgoing = self.outgoing();
+        outgoing.online = false;
+        outgoing.management.disconnected();
+    }
+
     /// Waits for a request and takes it.
     async fn next_request(&self) -> Request {
         loop {

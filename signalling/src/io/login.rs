@@ -131,7 +131,7 @@ async fn resume(connection: &mut Connection, shared: &Shared) -> Result<Option<J
         };
         let mut request = Element::bare("resume", MANAGEMENT);
         set(&mut request, xml_ncname!("previd"), id);
-        set(&mut request, xml_ncname!("h"), &h.to_string());
+        set(&mut request, xml_ncname!("h"), h.to_string());
         (request, bound.to_owned())
     };
     connection.send(&request).await?;

@@ -18,11 +18,13 @@ use xso::exports::rxml::{
     self, AttrMap, Encoder, Event, Options, Parse, Parser, QName, WithOptions,
 };
 
-use crate::xml::ns::{CLIENT, COMPONENT};
+use crate::xml::ns::CLIENT;
 use crate::xml::{Element, MAX_DEPTH, NcName};
 
 /// Namespace of the stream element itself.
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// Namespace of a component's stream (XEP-0114 §4).
+const COMPONENT: &str = "jabber:component:accept";
 
 /// Octets of a stanza, and of one attribute. Prosody passes 256 KiB from a
 /// client and 512 KiB from another server.
@@ -69,10 +71,11 @@ pub struct StreamReader {
 
 impl Default for StreamReader {
     fn default() -> Self {
-        let mut options = Options::default();
-        options.max_token_length = MAX_OCTETS;
         Self {
-            parser: Parser::with_options(options),
+            parser: Parser::with_options(Options {
+                max_token_length: MAX_OCTETS,
+                ..Options::default()
+            }),
             open: false,
             stack: Vec::new(),
             ignored: 0,

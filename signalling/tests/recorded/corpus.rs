@@ -33,6 +33,34 @@ fn the_corpus_of_json_holds() {
 }
 
 #[test]
+fn the_corpus_of_streams_holds_and_so_do_damaged_ones() {
+    for mut bytes in corpus("stream") {
+        checks::stream(&bytes);
+        damage(&mut bytes, checks::stream);
+    }
+}
+
+#[test]
+fn the_corpus_of_configurations_holds_and_so_do_damaged_ones() {
+    for mut bytes in corpus("config") {
+        checks::config(&bytes);
+        damage(&mut bytes, checks::config);
+    }
+}
+
+/// Each octet in turn replaced, and the text cut short there.
+fn damage(bytes: &mut [u8], check: fn(&[u8])) {
+    for at in 0..bytes.len() {
+        check(&bytes[..at]);
+        for octet in *b"7x\"{}[]<&-,$" {
+            let old = std::mem::replace(&mut bytes[at], octet);
+            check(bytes);
+            bytes[at] = old;
+        }
+    }
+}
+
+#[test]
 fn recorded_stanzas_hold_and_so_do_damaged_ones() {
     for (_, stanza) in testdata() {
         let mut bytes = xml::write(&stanza).into_bytes();

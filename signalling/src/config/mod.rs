@@ -188,6 +188,18 @@ impl Config {
             .collect()
     }
 
+    /// The names in the section there, in order.
+    pub fn names(&self, path: &str) -> Vec<String> {
+        match self.section(path).value.as_deref() {
+            Some(Value::Object(object)) => {
+                let mut names: Vec<String> = object.keys().cloned().collect();
+                names.sort();
+                names
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The sections of the list there: of `[ { a = 1 }, { a = 2 } ]`, both.
     pub fn items(&self, path: &str) -> Vec<Self> {
         let (key, value) = self.find(path);
@@ -312,6 +324,19 @@ impl Config {
                     .collect(),
             )
         })
+    }
+
+    /// A list of lists of texts.
+    pub fn text_lists(&self, path: &str) -> Option<Vec<Vec<String>>> {
+        self.value_of(
+            path,
+            "a list of lists",
+            "[[\"a\", \"b\"], [\"c\"]]",
+            |value| {
+                let texts = |list: &Value| elements(list)?.into_iter().map(scalar).collect();
+                elements(value)?.into_iter().map(texts).collect()
+            },
+        )
     }
 
     pub fn duration(&self, path: &str, default: Duration) -> Duration {
@@ -627,6 +652,22 @@ mod tests {
             Ok(()) => Vec::new(),
             Err(Faults(faults)) => faults.iter().map(Fault::to_string).collect(),
         }
+    }
+
+    #[test]
+    fn reads_lists_of_lists_and_names_that_nobody_knows_before() {
+        let config = config("groups = [[a, b], [c]], bad = [a], delays { 50 = 500, 100 = 1000 }");
+        assert_eq!(
+            config.text_lists("groups"),
+            Some(vec![
+                vec!["a".to_owned(), "b".to_owned()],
+                vec!["c".to_owned()]
+            ])
+        );
+        assert_eq!(config.text_lists("bad"), None);
+        assert_eq!(faults(&config).len(), 1);
+        assert_eq!(config.names("delays"), ["100", "50"]);
+        assert!(config.names("absent").is_empty());
     }
 
     #[test]

@@ -1,0 +1,796 @@
+//! Placing participants on bridges, offering them a call, and moving them when
+//! a bridge fails.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use viaduct_signalling::jid::FullJid;
+use viaduct_signalling::jingle::{Jingle, ReasonCondition};
+use viaduct_signalling::sources::{BRIDGE_OWNER, ConferenceSources, EndpointSources};
+use viaduct_signalling::xml::to_element;
+
+use super::{Conference, NO_BRIDGE_RETRY, Session, sources};
+use crate::bridges::select::{Choice, InUse, Request};
+use crate::bridges::session::{self as colibri, Allocation, Scope, Update};
+use crate::context::Context;
+use crate::jingle::features::Features;
+use crate::jingle::offer::{self, Offer};
+use crate::outbox::{Answer, Expected, Failure, Link, RoomRequest};
+
+/// A bridge that failed a conference is its last choice for that long.
+const AVOID: Duration = Duration::from_secs(60);
+/// Waits between attempts for a participant whom the bridge or the client
+/// refused; the last one repeats.
+const RETRY: [Duration; 4] = [
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+];
+/// Failures of a bridge session in a row that are mended at once.
+const FREE_SETBACKS: u32 = 2;
+/// Placements kept for `/debug`.
+const MAX_PLACEMENTS: usize = 16;
+
+/// A conference's stay on one bridge.
+#[derive(Debug)]
+pub(super) struct BridgeSession {
+    pub number: u32,
+    pub bridge: FullJid,
+    /// The id clients know the stay by.
+    id: String,
+    region: Option<String>,
+    version: Option<String>,
+    feedback: Option<EndpointSources>,
+    /// The bridge was told to create the conference.
+    created: bool,
+    /// The bridge is gone and there was no other: its media may still flow.
+    stranded: bool,
+    /// Asked whether it still has the conference.
+    probing: bool,
+    why: &'static str,
+}
+
+impl BridgeSession {
+    pub(super) fn debug(&self) -> Value {
+        json!({
+            "number": self.number,
+            "bridge": self.bridge.to_string(),
+            "bridge-session": self.id,
+            "chosen-because": self.why,
+            "stranded": self.stranded,
+        })
+    }
+}
+
+impl Conference {
+    /// Invites everybody who may be invited.
+    pub(super) fn invite_all(&mut self, ctx: &mut Context<'_>) {
+        if !self.ready() || self.members.len() < ctx.settings.conference.min_participants {
+            return;
+        }
+        if let Some(until) = self.pause.filter(|until| *until > ctx.now) {
+            self.retry_due = Some(until);
+            return;
+        }
+        while let Some(nick) = self.next_to_invite(ctx.now) {
+            if !self.invite(ctx, &nick) {
+                break;
+            }
+        }
+        self.publish_bridges(ctx);
+    }
+
+    fn next_to_invite(&self, now: Instant) -> Option<String> {
+        self.members
+            .iter()
+            .filter(|(_, member)| {
+                member.session == Session::Idle
+                    && member.features.is_some()
+                    && member.invite_after.is_none_or(|after| after <= now)
+            })
+            .min_by_key(|(_, member)| member.order)
+            .map(|(nick, _)| nick.clone())
+    }
+
+    /// Asks a bridge for a place. `false`: there is none now.
+    fn invite(&mut self, ctx: &mut Context<'_>, nick: &str) -> bool {
+        let Some(choice) = self.place(ctx, nick) else {
+            return false;
+        };
+        let number = match self.session_on(&choice.bridge) {
+            Some(number) => number,
+            None => {
+                if !ctx.settings.bridge.select.octo {
+                    // Its bridge no longer serves: the whole conference moves.
+                    let old: Vec<u32> = self.bridges.iter().map(|bridge| bridge.number).collect();
+                    for number in old {
+                        self.leave_bridge(ctx, number, "its bridge takes nobody any more");
+                    }
+                }
+                self.open_session(ctx, &choice)
+            }
+        };
+        let session = self.bridge_session(number);
+        let create_conference = !session.created;
+        session.created = true;
+        let bridge = session.bridge.clone();
+        let attempt = ctx.random.id();
+        let member = self.members.get_mut(nick).expect("a member is invited");
+        let features = member.features.unwrap_or(Features::ASSUMED);
+        member.invite_after = None;
+        member.session = Session::Allocating {
+            bridge: number,
+            attempt,
+            suspect_at: Some(ctx.now + ctx.settings.conference.slow_allocation),
+        };
+        let request = colibri::create(&colibri::Create {
+            meeting_id: &self.meeting_id,
+            create_conference: create_conference.then_some(&self.name),
+            endpoint: nick,
+            stats_id: member.occupant.stats_id.as_deref(),
+            features: &features,
+            codecs: &ctx.settings.codecs,
+            sctp: ctx.settings.sctp && features.sctp,
+            visitor: member.is_visitor(),
+        });
+        let expected = RoomRequest::Allocation {
+            session: number,
+            nick: nick.to_owned(),
+            attempt,
+        };
+        self.ask_bridge(ctx, bridge, request, expected);
+        true
+    }
+
+    fn ask_bridge(
+        &self,
+        ctx: &mut Context<'_>,
+        bridge: FullJid,
+        request: viaduct_signalling::xml::Element,
+        expected: RoomRequest,
+    ) {
+        let expected = Expected::Room(self.name.clone(), expected);
+        let deadline = ctx.reply_deadline();
+        ctx.out.get(
+            ctx.settings.brewery_link,
+            bridge,
+            request,
+            deadline,
+            expected,
+        );
+    }
+
+    fn place(&mut self, ctx: &mut Context<'_>, nick: &str) -> Option<Choice> {
+        let in_use = self.in_use();
+        let version = self
+            .bridges
+            .iter()
+            .find(|b| !b.stranded)
+            .and_then(|b| b.version.clone());
+        let avoided: Vec<FullJid> = self
+            .avoided
+            .iter()
+            .filter(|(_, until)| **until > ctx.now)
+            .map(|(bridge, _)| bridge.clone())
+            .collect();
+        let member = &self.members[nick];
+        let request = Request {
+            in_use: &in_use,
+            region: member.occupant.region.as_deref(),
+            version: version.as_deref(),
+            avoided: &avoided,
+        };
+        match ctx.registry.place(ctx.now, &request) {
+            Ok(choice) => {
+                if self.no_bridge.take().is_some() {
+                    tracing::info!(room = %self.name, "a bridge is there again");
+                }
+                if self.session_on(&choice.bridge).is_none() {
+                    if self.placements.len() >= MAX_PLACEMENTS {
+                        self.placements.pop_front();
+                    }
+                    self.placements.push_back(json!({
+                        "for": nick,
+                        "bridge": choice.bridge.to_string(),
+                        "because": choice.why,
+                        "candidates": ctx.registry.summary(),
+                    }));
+                }
+                Some(choice)
+            }
+            Err(why) => {
+                if self.no_bridge != Some(why) {
+                    tracing::warn!(room = %self.name, %why, "no bridge for the conference, waiting for one");
+                }
+                self.no_bridge = Some(why);
+                self.retry_due = Some(ctx.now + NO_BRIDGE_RETRY);
+                None
+            }
+        }
+    }
+
+    fn in_use(&self) -> Vec<InUse> {
+        self.bridges
+            .iter()
+            .filter(|session| !session.stranded)
+            .map(|session| {
+                let participants = self.on_session(session.number).count();
+                InUse {
+                    bridge: session.bridge.clone(),
+                    participants,
+                    recently_added: 0,
+                }
+            })
+            .collect()
+    }
+
+    fn on_session(&self, number: u32) -> impl Iterator<Item = &String> {
+        self.members
+            .iter()
+            .filter(move |(_, member)| member.session.bridge() == Some(number))
+            .map(|(nick, _)| nick)
+    }
+
+    fn session_on(&self, bridge: &FullJid) -> Option<u32> {
+        self.bridges
+            .iter()
+            .find(|session| session.bridge == *bridge && !session.stranded)
+            .map(|session| session.number)
+    }
+
+    fn bridge_session(&mut self, number: u32) -> &mut BridgeSession {
+        self.bridges
+            .iter_mut()
+            .find(|session| session.number == number)
+            .expect("a participant's bridge session exists")
+    }
+
+    fn find_session(&self, number: u32) -> Option<&BridgeSession> {
+        self.bridges.iter().find(|session| session.number == number)
+    }
+
+    fn open_session(&mut self, ctx: &mut Context<'_>, choice: &Choice) -> u32 {
+        if self.id_known_to.contains(&choice.bridge) && self.bridges.is_empty() {
+            // The bridge may not have forgotten the earlier stay yet: under
+            // another id nothing of it can be in the way.
+            self.meeting_id = ctx.random.uuid();
+            self.id_known_to.clear();
+        }
+        self.id_known_to.insert(choice.bridge.clone());
+        self.next_bridge += 1;
+        let known = ctx.registry.get(&choice.bridge);
+        tracing::info!(
+            room = %self.name,
+            bridge = %choice.bridge.resource(),
+            because = choice.why,
+            "conference placed"
+        );
+        self.bridges.push(BridgeSession {
+            number: self.next_bridge,
+            bridge: choice.bridge.clone(),
+            id: ctx.random.uuid(),
+            region: known.and_then(|bridge| bridge.region().map(str::to_owned)),
+            version: known.and_then(|bridge| bridge.full_version()),
+            feedback: None,
+            created: false,
+            stranded: false,
+            probing: false,
+            why: choice.why,
+        });
+        self.next_bridge
+    }
+
+    /// The bridge answered a request for a place.
+    pub(super) fn allocated(
+        &mut self,
+        ctx: &mut Context<'_>,
+        number: u32,
+        nick: &str,
+        attempt: u64,
+        answer: Answer,
+    ) {
+        let current = self.members.get(nick).is_some_and(|member| {
+            matches!(&member.session, Session::Allocating { bridge, attempt: a, .. }
+                if *bridge == number && *a == attempt)
+        });
+        let Some(session) = self.find_session(number) else {
+            return;
+        };
+        let bridge = session.bridge.clone();
+        if !current {
+            return;
+        }
+        let sctp = ctx.settings.sctp && self.features(nick).sctp;
+        let allocation = match colibri::allocation(answer, nick, sctp) {
+            Ok(allocation) => allocation,
+            Err((scope, error)) => {
+                tracing::warn!(room = %self.name, nick, bridge = %bridge.resource(), error,
+                    "no place on the bridge");
+                self.bridge_failed(ctx, number, Some(nick), &scope);
+                return;
+            }
+        };
+        let session = self.bridge_session(number);
+        if let Some(feedback) = &allocation.feedback
+            && !feedback.is_empty()
+        {
+            session.feedback = Some(feedback.clone());
+        }
+        if session.feedback.is_none() {
+            // Without them the client's own sending breaks at the first leave.
+            tracing::warn!(room = %self.name, nick, "the bridge named no feedback sources");
+            self.endpoint_failed(ctx, nick);
+            return;
+        }
+        self.setbacks = 0;
+        self.offer(ctx, number, nick, &allocation);
+    }
+
+    pub(super) fn features(&self, nick: &str) -> Features {
+        self.members
+            .get(nick)
+            .and_then(|member| member.features)
+            .unwrap_or(Features::ASSUMED)
+    }
+
+    fn offer(&mut self, ctx: &mut Context<'_>, number: u32, nick: &str, allocation: &Allocation) {
+        let features = self.features(nick);
+        let told = self.sources_for(ctx, nick);
+        let mut all = told.clone();
+        let session = self.find_session(number).expect("it just answered");
+        if let Some(feedback) = &session.feedback {
+            all.merge(BRIDGE_OWNER, &feedback.only(|media| features.media(media)));
+        }
+        let sid = ctx.random.sid();
+        let jingle = offer::session_initiate(&Offer {
+            room: &self.name,
+            sid: &sid,
+            initiator: ctx.me,
+            features: &features,
+            codecs: &ctx.settings.codecs,
+            allocation,
+            bridge_session: &session.id,
+            region: session.region.as_deref(),
+            sources: &all,
+            json_sources: features.json_sources && ctx.settings.conference.json_sources,
+        });
+        let member = self
+            .members
+            .get_mut(nick)
+            .expect("a member is offered a call");
+        member.told = told;
+        member.told_stale = true;
+        member.session = Session::Offered {
+            bridge: number,
+            sid: sid.clone(),
+            due: ctx.now + ctx.settings.conference.accept_timeout,
+        };
+        self.send_jingle(ctx, nick, &jingle, Some((sid, true)));
+    }
+
+    /// Sends a Jingle request; `watched` is the session whose loss an error shows.
+    pub(super) fn send_jingle(
+        &self,
+        ctx: &mut Context<'_>,
+        nick: &str,
+        jingle: &Jingle,
+        watched: Option<(String, bool)>,
+    ) {
+        ctx.counters.sent(jingle.action.as_str());
+        let to = self.occupant(nick);
+        match watched {
+            None => ctx.out.tell(Link::Client, to, to_element(jingle)),
+            Some((sid, initiate)) => {
+                let request = RoomRequest::Jingle {
+                    nick: nick.to_owned(),
+                    sid,
+                    initiate,
+                };
+                let expected = Expected::Room(self.name.clone(), request);
+                let deadline = ctx.reply_deadline();
+                ctx.out
+                    .set(Link::Client, to, to_element(jingle), deadline, expected);
+            }
+        }
+    }
+
+    /// What all others send, as this member is to be told.
+    pub(super) fn sources_for(&self, ctx: &Context<'_>, nick: &str) -> ConferenceSources {
+        let features = self.features(nick);
+        let strip = ctx.settings.conference.strip_simulcast;
+        let mut all = ConferenceSources::default();
+        for (owner, set) in self.sources.iter().filter(|(owner, _)| *owner != nick) {
+            all.merge(
+                owner,
+                &sources::announced(set, strip).only(|media| features.media(media)),
+            );
+        }
+        all
+    }
+
+    /// Tells the bridge what changed about an endpoint.
+    pub(super) fn update_endpoint(
+        &mut self,
+        ctx: &mut Context<'_>,
+        nick: &str,
+        update: &Update<'_>,
+    ) {
+        let Some(number) = self
+            .members
+            .get(nick)
+            .and_then(|member| member.session.bridge())
+        else {
+            return;
+        };
+        let Some(session) = self
+            .find_session(number)
+            .filter(|session| !session.stranded)
+        else {
+            return;
+        };
+        let request = colibri::update(&self.meeting_id, nick, update);
+        let expected = RoomRequest::Update {
+            session: number,
+            nick: nick.to_owned(),
+        };
+        self.ask_bridge(ctx, session.bridge.clone(), request, expected);
+    }
+
+    pub(super) fn updated(
+        &mut self,
+        ctx: &mut Context<'_>,
+        number: u32,
+        nick: &str,
+        answer: Answer,
+    ) {
+        let Err(failure) = answer else { return };
+        let on_it = self
+            .members
+            .get(nick)
+            .is_some_and(|m| m.session.bridge() == Some(number));
+        let Some(session) = self.find_session(number) else {
+            return;
+        };
+        tracing::warn!(room = %self.name, nick, bridge = %session.bridge.resource(), %failure,
+            "the bridge did not take a change");
+        match colibri::scope(&failure) {
+            // It may yet come: ask how the bridge is.
+            Scope::Silence => ctx.suspect(&session.bridge.clone()),
+            Scope::Unknown => {}
+            Scope::Endpoint if !on_it => {}
+            scope => self.bridge_failed(ctx, number, Some(nick), &scope),
+        }
+    }
+
+    /// A request about `nick` failed on that session; act within `scope`.
+    fn bridge_failed(
+        &mut self,
+        ctx: &mut Context<'_>,
+        number: u32,
+        nick: Option<&str>,
+        scope: &Scope,
+    ) {
+        let Some(bridge) = self
+            .find_session(number)
+            .map(|session| session.bridge.clone())
+        else {
+            return;
+        };
+        if !matches!(scope, Scope::Endpoint | Scope::Unknown) {
+            // A bridge that fails at once each time must not be asked in a circle.
+            if self.setbacks >= FREE_SETBACKS {
+                let wait = (self.setbacks - FREE_SETBACKS) as usize;
+                self.pause = Some(ctx.now + RETRY[wait.min(RETRY.len() - 1)]);
+            }
+            self.setbacks = self.setbacks.saturating_add(1);
+        }
+        match scope {
+            Scope::Endpoint | Scope::Unknown => {
+                if let Some(nick) = nick {
+                    self.endpoint_failed(ctx, nick);
+                }
+            }
+            Scope::Session => self.leave_bridge(ctx, number, "the bridge lost the conference"),
+            Scope::Taken => {
+                // Not ours to end: another conference may have that id there.
+                self.leave_bridge_silently(ctx, number, "its id is taken on the bridge");
+                self.meeting_id = ctx.random.uuid();
+                self.id_known_to.clear();
+            }
+            Scope::Graceful => {
+                ctx.registry.graceful(&bridge);
+                self.leave_bridge(ctx, number, "the bridge takes nothing new");
+            }
+            Scope::Bridge => {
+                ctx.counters.bridges_removed += 1;
+                self.avoided.insert(bridge.clone(), ctx.now + AVOID);
+                self.leave_bridge(ctx, number, "the bridge cannot serve it");
+                ctx.suspect(&bridge);
+            }
+            Scope::Silence => {
+                ctx.counters.bridges_removed += 1;
+                self.avoided.insert(bridge.clone(), ctx.now + AVOID);
+                self.leave_bridge(ctx, number, "the bridge does not answer");
+                ctx.suspect(&bridge);
+            }
+            Scope::Gone => {
+                let gone = ctx.registry.gone(&bridge);
+                ctx.lost.extend(gone);
+                self.lose_bridge(ctx, &bridge, "it is not in the brewery");
+            }
+        }
+        self.invite_all(ctx);
+    }
+
+    /// This participant's place is no good: it gets another, after a while.
+    pub(super) fn endpoint_failed(&mut self, ctx: &mut Context<'_>, nick: &str) {
+        self.end_call(ctx, nick, Some("moving"));
+        let Some(member) = self.members.get_mut(nick) else {
+            return;
+        };
+        let wait = RETRY[(member.failures as usize).min(RETRY.len() - 1)];
+        member.failures = member.failures.saturating_add(1);
+        member.invite_after = Some(ctx.now + wait);
+    }
+
+    /// Ends a participant's call here and on the bridge, so that it can be
+    /// invited anew. `tell`: the reason for the client, if it does not know.
+    pub(super) fn end_call(&mut self, ctx: &mut Context<'_>, nick: &str, tell: Option<&str>) {
+        self.expire_endpoint(ctx, nick);
+        let Some(member) = self.members.get_mut(nick) else {
+            return;
+        };
+        let sid = member.end_session(Session::Idle);
+        if let (Some(sid), Some(text)) = (sid, tell) {
+            let terminate = Jingle::terminate(sid, ReasonCondition::Success, text);
+            self.send_jingle(ctx, nick, &terminate, None);
+        }
+        if self.sources.forget(nick) {
+            self.changed.insert(nick.to_owned());
+        }
+    }
+
+    /// The bridge forgets an endpoint, or with the last one the conference.
+    pub(super) fn expire_endpoint(&mut self, ctx: &mut Context<'_>, nick: &str) {
+        let Some(number) = self
+            .members
+            .get(nick)
+            .and_then(|member| member.session.bridge())
+        else {
+            return;
+        };
+        let Some(session) = self.find_session(number) else {
+            return;
+        };
+        let bridge = session.bridge.clone();
+        let last = self.on_session(number).count() == 1;
+        ctx.registry.release(&bridge);
+        if ctx.registry.get(&bridge).is_some() {
+            let request = if last {
+                colibri::expire_conference(&self.meeting_id)
+            } else {
+                colibri::expire_endpoint(&self.meeting_id, nick)
+            };
+            ctx.out.ask(ctx.settings.brewery_link, bridge, request);
+        }
+        if last {
+            self.bridges.retain(|session| session.number != number);
+        }
+    }
+
+    /// Everybody on that stay gets another place; the bridge is told, if it is
+    /// still there.
+    fn leave_bridge(&mut self, ctx: &mut Context<'_>, number: u32, why: &'static str) {
+        if let Some(session) = self.find_session(number)
+            && ctx.registry.get(&session.bridge).is_some()
+        {
+            let request = colibri::expire_conference(&self.meeting_id);
+            ctx.out
+                .ask(ctx.settings.brewery_link, session.bridge.clone(), request);
+        }
+        self.leave_bridge_silently(ctx, number, why);
+    }
+
+    fn leave_bridge_silently(&mut self, ctx: &mut Context<'_>, number: u32, why: &'static str) {
+        let Some(at) = self
+            .bridges
+            .iter()
+            .position(|session| session.number == number)
+        else {
+            return;
+        };
+        let session = self.bridges.remove(at);
+        let moved: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.session.bridge() == Some(number))
+            .map(|(nick, _)| nick.clone())
+            .collect();
+        tracing::warn!(
+            room = %self.name,
+            bridge = %session.bridge.resource(),
+            participants = moved.len(),
+            why,
+            "conference leaves its bridge"
+        );
+        ctx.counters.participants_moved += moved.len() as u64;
+        for nick in moved {
+            ctx.registry.release(&session.bridge);
+            let member = self.members.get_mut(&nick).expect("listed above");
+            let sid = member.end_session(Session::Idle);
+            member.invite_after = None;
+            if self.sources.forget(&nick) {
+                self.changed.insert(nick.clone());
+            }
+            if let Some(sid) = sid {
+                let terminate = Jingle::terminate(sid, ReasonCondition::Success, "moving");
+                self.send_jingle(ctx, &nick, &terminate, None);
+            }
+        }
+    }
+
+    /// A bridge is dead or gone. With another one the conference moves at once;
+    /// without, it stays as it is, since the media may flow on.
+    pub(super) fn lose_bridge(
+        &mut self,
+        ctx: &mut Context<'_>,
+        bridge: &FullJid,
+        why: &'static str,
+    ) {
+        let Some(number) = self.session_on(bridge) else {
+            return;
+        };
+        ctx.counters.bridges_removed += 1;
+        if ctx.registry.other_than(bridge) {
+            self.leave_bridge(ctx, number, why);
+            self.invite_all(ctx);
+            return;
+        }
+        tracing::warn!(room = %self.name, bridge = %bridge.resource(), why,
+            "the conference's bridge is lost and there is no other");
+        self.bridge_session(number).stranded = true;
+        self.retry_due = Some(ctx.now + NO_BRIDGE_RETRY);
+    }
+
+    /// Bridges have changed: stranded calls may go on or move.
+    pub(super) fn resettle(&mut self, ctx: &mut Context<'_>) {
+        let stranded: Vec<(u32, FullJid, bool)> = self
+            .bridges
+            .iter()
+            .filter(|session| session.stranded)
+            .map(|session| (session.number, session.bridge.clone(), session.probing))
+            .collect();
+        for (number, bridge, probing) in stranded {
+            if ctx
+                .registry
+                .get(&bridge)
+                .is_some_and(|known| known.operational())
+            {
+                if !probing {
+                    self.probe_session(ctx, number);
+                }
+            } else if ctx.registry.other_than(&bridge) {
+                self.leave_bridge(ctx, number, "its bridge was lost");
+            } else {
+                self.retry_due = Some(ctx.now + NO_BRIDGE_RETRY);
+            }
+        }
+    }
+
+    /// The process behind the bridge may be another: does it have the conference?
+    pub(super) fn probe_bridge(&mut self, ctx: &mut Context<'_>, bridge: &FullJid) {
+        let numbers: Vec<u32> = self
+            .bridges
+            .iter()
+            .filter(|session| session.bridge == *bridge && session.created && !session.probing)
+            .map(|session| session.number)
+            .collect();
+        for number in numbers {
+            self.probe_session(ctx, number);
+        }
+    }
+
+    fn probe_session(&mut self, ctx: &mut Context<'_>, number: u32) {
+        let session = self.bridge_session(number);
+        session.probing = true;
+        let bridge = session.bridge.clone();
+        let request = colibri::probe(&self.meeting_id);
+        self.ask_bridge(ctx, bridge, request, RoomRequest::Probe { session: number });
+    }
+
+    pub(super) fn probed(&mut self, ctx: &mut Context<'_>, number: u32, answer: Answer) {
+        if self.find_session(number).is_none() {
+            return;
+        }
+        let name = self.name.clone();
+        let session = self.bridge_session(number);
+        session.probing = false;
+        match answer {
+            Ok(_) => {
+                if std::mem::take(&mut session.stranded) {
+                    tracing::info!(room = %name, bridge = %session.bridge.resource(),
+                        "the bridge came back with the conference");
+                }
+            }
+            Err(Failure::Lost) => {}
+            Err(_) => {
+                self.leave_bridge(ctx, number, "the bridge came back without the conference");
+            }
+        }
+        self.invite_all(ctx);
+    }
+
+    /// Too few are left for a call.
+    pub(super) fn disband(&mut self, ctx: &mut Context<'_>) {
+        if self.members.len() >= ctx.settings.conference.min_participants {
+            return;
+        }
+        let nicks: Vec<String> = self.members.keys().cloned().collect();
+        for nick in nicks {
+            self.expire_endpoint(ctx, &nick);
+            let member = self.members.get_mut(&nick).expect("listed above");
+            if let Some(sid) = member.end_session(Session::Idle) {
+                let terminate =
+                    Jingle::terminate(sid, ReasonCondition::Expired, "Idle session timeout");
+                self.send_jingle(ctx, &nick, &terminate, None);
+            }
+            self.sources.forget(&nick);
+        }
+        self.publish_bridges(ctx);
+    }
+
+    /// All bridges forget the conference.
+    pub(super) fn drop_bridges(&mut self, ctx: &mut Context<'_>) {
+        for session in std::mem::take(&mut self.bridges) {
+            for _ in self
+                .members
+                .values()
+                .filter(|m| m.session.bridge() == Some(session.number))
+            {
+                ctx.registry.release(&session.bridge);
+            }
+            if ctx.registry.get(&session.bridge).is_some() {
+                let request = colibri::expire_conference(&self.meeting_id);
+                ctx.out
+                    .ask(ctx.settings.brewery_link, session.bridge, request);
+            }
+        }
+        for member in self.members.values_mut() {
+            member.end_session(Session::Idle);
+        }
+    }
+
+    /// Sessions whose time has come: slow allocations, offers nobody accepted.
+    pub(super) fn sessions_due(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now;
+        let mut suspects = Vec::new();
+        let mut unanswered = Vec::new();
+        for (nick, member) in &mut self.members {
+            match &mut member.session {
+                Session::Allocating {
+                    bridge, suspect_at, ..
+                } if suspect_at.is_some_and(|at| at <= now) => {
+                    *suspect_at = None;
+                    suspects.push(*bridge);
+                }
+                Session::Offered { due, .. } if *due <= now => unanswered.push(nick.clone()),
+                Session::Idle if member.invite_after.is_some_and(|after| after <= now) => {
+                    member.invite_after = None;
+                }
+                _ => {}
+            }
+        }
+        suspects.dedup();
+        for number in suspects {
+            if let Some(bridge) = self.find_session(number).map(|s| s.bridge.clone()) {
+                tracing::warn!(room = %self.name, bridge = %bridge.resource(), "a slow allocation: asking the bridge how it is");
+                ctx.suspect(&bridge);
+            }
+        }
+        for nick in unanswered {
+            tracing::warn!(room = %self.name, nick, "the client did not accept its offer, it gets another");
+            self.endpoint_failed(ctx, &nick);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What leaves the state machines: stanzas, answers to HTTP requests, and the
+//! table of requests that wait for an answer.
+
+use std::time::Instant;
+
+use viaduct_signalling::iq::{Ids, Iq, Kind, Pending, StanzaError};
+use viaduct_signalling::jid::{BareJid, FullJid, Jid};
+use viaduct_signalling::jitsi::Conference as ConferenceIq;
+use viaduct_signalling::presence::Presence;
+use viaduct_signalling::xml::Element;
+
+/// One of the focus' connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Link {
+    /// The account that is the occupant `focus`.
+    Client,
+    /// A server for bridges alone (`jicofo.xmpp.service`).
+    Service,
+    /// The component that only answers requests.
+    Component,
+}
+
+/// What leaves.
+#[derive(Debug)]
+pub enum Output {
+    Stanza(Link, Element),
+    /// The answer to a conference request that came over HTTP.
+    Http(u64, Result<ConferenceIq, StanzaError>),
+}
+
+/// What an answer is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expected {
+    /// A bridge's health check, by number.
+    Health {
+        bridge: FullJid,
+        number: u64,
+    },
+    /// The server's own sign of life.
+    ServerPing,
+    BreweryConfigured,
+    Room(BareJid, RoomRequest),
+}
+
+/// What an answer is for, within a conference.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoomRequest {
+    /// The form of a room that could not be entered without its password.
+    Password,
+    Form,
+    Configured,
+    Grant {
+        nick: String,
+    },
+    Features {
+        nick: String,
+        ver: String,
+    },
+    /// session-initiate, source-add or source-remove.
+    Jingle {
+        nick: String,
+        sid: String,
+        initiate: bool,
+    },
+    /// An endpoint on a bridge; `attempt` tells a later try from this one.
+    Allocation {
+        session: u32,
+        nick: String,
+        attempt: u64,
+    },
+    Update {
+        session: u32,
+        nick: String,
+    },
+    /// Does the bridge still have the conference?
+    Probe {
+        session: u32,
+    },
+}
+
+/// Collects what leaves, and keeps what is waited for.
+#[derive(Debug)]
+pub struct Outbox {
+    outputs: Vec<Output>,
+    pending: Pending<(Link, Expected)>,
+    ids: Ids,
+}
+
+impl Outbox {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            outputs: Vec::new(),
+            pending: Pending::default(),
+            ids: Ids::new(seed),
+        }
+    }
+
+    pub fn take(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    pub fn presence(&mut self, link: Link, presence: Presence) {
+        self.outputs
+            .push(Output::Stanza(link, presence.to_element()));
+    }
+
+    pub fn iq(&mut self, link: Link, iq: Iq) {
+        self.outputs.push(Output::Stanza(link, iq.to_element()));
+    }
+
+    pub fn http(&mut self, request: u64, answer: Result<ConferenceIq, StanzaError>) {
+        self.outputs.push(Output::Http(request, answer));
+    }
+
+    /// A request whose answer is of interest until `deadline`.
+    pub fn get(
+        &mut self,
+        link: Link,
+        to: impl Into<Jid>,
+        payload: Element,
+        deadline: Instant,
+        expected: Expected,
+    ) {
+        self.request(link, to.into(), Kind::Get(payload), deadline, expected);
+    }
+
+    pub fn set(
+        &mut self,
+        link: Link,
+        to: impl Into<Jid>,
+        payload: Element,
+        deadline: Instant,
+        expected: Expected,
+    ) {
+        self.request(link, to.into(), Kind::Set(payload), deadline, expected);
+    }
+
+    fn request(&mut self, link: Link, to: Jid, kind: Kind, deadline: Instant, expected: Expected) {
+        let iq = Iq::new(self.ids.next_id(), to, kind);
+        self.pending.insert(&iq, deadline, (link, expected));
+        self.iq(link, iq);
+    }
+
+    /// A request whose answer changes nothing.
+    pub fn tell(&mut self, link: Link, to: impl Into<Jid>, payload: Element) {
+        let iq = Iq::new(self.ids.next_id(), to.into(), Kind::Set(payload));
+        self.iq(link, iq);
+    }
+
+    /// The same as a question, as bridges want it.
+    pub fn ask(&mut self, link: Link, to: impl Into<Jid>, payload: Element) {
+        let iq = Iq::new(self.ids.next_id(), to.into(), Kind::Get(payload));
+        self.iq(link, iq);
+    }
+
+    /// What this answer was waited for.
+    pub fn answered(&mut self, answer: &Iq) -> Option<Expected> {
+        self.pending.take(answer).map(|(_, expected)| expected)
+    }
+
+    pub fn expired(&mut self, now: Instant) -> Option<Expected> {
+        self.pending.expired(now).map(|(_, expected)| expected)
+    }
+
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.pending.next_timeout()
+    }
+
+    /// The session is lost: nothing asked over it will be answered.
+    pub fn lost(&mut self, link: Link) -> Vec<Expected> {
+        let mut lost = Vec::new();
+        for (asked, expected) in self.pending.drain() {
+            if asked == link {
+                lost.push(expected);
+            } else {
+                // A second link is rare and its requests are asked again.
+                tracing::debug!(?expected, "given up with the other connection");
+            }
+        }
+        lost
+    }
+}
+
+/// An answer, an error, or none in time.
+pub type Answer = Result<Option<Element>, Failure>;
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Refused(StanzaError),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("the connection was lost")]
+    Lost,
+}

@@ -6,9 +6,11 @@
 
 pub mod bridges;
 pub mod conference;
+pub mod config;
 pub mod context;
 pub mod disco;
 pub mod focus;
+pub mod io;
 pub mod jingle;
 pub mod outbox;
 pub mod random;

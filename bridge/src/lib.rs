@@ -16,7 +16,9 @@
 //! else takes bytes and `now` and hands out what to do.
 
 pub mod allocation;
+pub mod candidates;
 pub mod channel;
+pub mod colibri;
 pub mod command;
 pub mod conference;
 pub mod formats;

@@ -16,14 +16,17 @@
 //! else takes bytes and `now` and hands out what to do.
 
 pub mod allocation;
+pub mod brewery;
 pub mod candidates;
 pub mod channel;
 pub mod colibri;
 pub mod command;
 pub mod conference;
+pub mod config;
 pub mod formats;
 pub mod id;
 pub mod io;
+pub mod lifecycle;
 pub mod outbox;
 pub mod projection;
 pub mod receive;

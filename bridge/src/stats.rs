@@ -147,6 +147,57 @@ pub struct ShardStats {
     pub gauges: Gauges,
 }
 
+impl ShardStats {
+    /// Adds another shard's counters and gauges, for those of the bridge.
+    pub fn add(&mut self, other: &Self) {
+        let (mine, theirs) = (&mut self.counters, &other.counters);
+        mine.packets_received += theirs.packets_received;
+        mine.packets_sent += theirs.packets_sent;
+        mine.bytes_received += theirs.bytes_received;
+        mine.bytes_sent += theirs.bytes_sent;
+        mine.packets_lost += theirs.packets_lost;
+        mine.outgoing_lost += theirs.outgoing_lost;
+        mine.outgoing_expected += theirs.outgoing_expected;
+        mine.retransmissions_sent += theirs.retransmissions_sent;
+        mine.retransmissions_received += theirs.retransmissions_received;
+        mine.nacks_sent += theirs.nacks_sent;
+        mine.nacks_received += theirs.nacks_received;
+        mine.keyframe_requests_sent += theirs.keyframe_requests_sent;
+        mine.keyframe_requests_received += theirs.keyframe_requests_received;
+        mine.preemptive_keyframe_requests_sent += theirs.preemptive_keyframe_requests_sent;
+        mine.keyframes_received += theirs.keyframes_received;
+        mine.layering_changes_received += theirs.layering_changes_received;
+        mine.video_stream_milliseconds_received += theirs.video_stream_milliseconds_received;
+        mine.tcc_unmatched_feedback += theirs.tcc_unmatched_feedback;
+        mine.ice_succeeded += theirs.ice_succeeded;
+        mine.ice_failed += theirs.ice_failed;
+        mine.dtls_failed += theirs.dtls_failed;
+        mine.endpoints_without_channel += theirs.endpoints_without_channel;
+        mine.endpoints_disconnected += theirs.endpoints_disconnected;
+        mine.endpoints_reconnected += theirs.endpoints_reconnected;
+        mine.dominant_speaker_changes += theirs.dominant_speaker_changes;
+        mine.channel_messages_received += theirs.channel_messages_received;
+        mine.channel_messages_sent += theirs.channel_messages_sent;
+        mine.drops.add(&theirs.drops);
+        let (mine, theirs) = (&mut self.gauges, &other.gauges);
+        mine.conferences += theirs.conferences;
+        mine.inactive_conferences += theirs.inactive_conferences;
+        mine.p2p_conferences += theirs.p2p_conferences;
+        mine.largest_conference = mine.largest_conference.max(theirs.largest_conference);
+        mine.endpoints += theirs.endpoints;
+        mine.visitors += theirs.visitors;
+        mine.receive_only_endpoints += theirs.receive_only_endpoints;
+        mine.inactive_endpoints += theirs.inactive_endpoints;
+        mine.endpoints_sending_audio += theirs.endpoints_sending_audio;
+        mine.endpoints_sending_video += theirs.endpoints_sending_video;
+        mine.endpoints_with_high_outgoing_loss += theirs.endpoints_with_high_outgoing_loss;
+        mine.endpoints_with_suspended_sources += theirs.endpoints_with_suspended_sources;
+        mine.endpoints_oversending += theirs.endpoints_oversending;
+        mine.rtt_ms_sum += theirs.rtt_ms_sum;
+        mine.rtt_count += theirs.rtt_count;
+    }
+}
+
 /// Counters since the start of the shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

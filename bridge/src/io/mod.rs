@@ -3,6 +3,13 @@
 pub mod addresses;
 pub mod certificate;
 pub mod clock;
+pub mod control;
+pub mod http;
 pub mod identity;
+pub mod metrics;
+pub mod program;
 pub mod rng;
 pub mod udp;
+pub mod websocket;
+pub mod worker;
+pub mod xmpp;

@@ -21,12 +21,12 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Datagrams kept until the handshake may begin; as in JVB's `DtlsTransport`.
 const MAX_HELD: usize = 128;
 
-/// First retransmission of a flight, doubled by each further one. The peers'
-/// round trip is known to be short of seconds: ICE has just made one.
-const FLIGHT_RTO: Duration = Duration::from_millis(200);
+/// First retransmission of a flight, doubled by each further one. One too many
+/// costs a kilobyte, a late one costs the join; libwebrtc begins with 50 ms.
+const FLIGHT_RTO: Duration = Duration::from_millis(100);
 
 /// Retransmissions until [`HANDSHAKE_TIMEOUT`] cuts them off.
-const FLIGHT_RETRIES: usize = 8;
+const FLIGHT_RETRIES: usize = 9;
 
 /// Longest datagram that is looked at. Browsers send at most 1200 octets, an
 /// Ethernet frame holds no more than 1500.

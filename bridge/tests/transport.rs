@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use viaduct_bridge::command::{
     Candidate, CandidateKind, EndpointSettings, Fingerprint, IceCredentials, RemoteTransport, Setup,
 };
@@ -123,9 +125,10 @@ struct World {
     delay: Duration,
     /// The client's addresses as the bridge sees them.
     translation: BTreeMap<SocketAddr, SocketAddr>,
-    /// Lost out of a thousand, by a generator with the state that follows.
-    loss: u64,
-    random: u64,
+    /// Datagrams that get lost, by their number.
+    lost: BTreeSet<u64>,
+    /// Nothing gets through.
+    cut: bool,
     /// Addresses of the bridge from which something left.
     left_from: BTreeSet<SocketAddr>,
 }
@@ -151,8 +154,8 @@ impl World {
             count: 0,
             delay: ms(10),
             translation: BTreeMap::new(),
-            loss: 0,
-            random: 7,
+            lost: BTreeSet::new(),
+            cut: false,
             left_from: BTreeSet::new(),
         }
     }
@@ -208,11 +211,9 @@ impl World {
     }
 
     fn send(&mut self, side: Side, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        if (self.random >> 33) % 1000 < self.loss {
+        let number = self.count;
+        self.count += 1;
+        if self.cut || self.lost.contains(&number) {
             return;
         }
         let (from, to) = match side {
@@ -228,14 +229,12 @@ impl World {
                 }
             }
         };
-        self.count += 1;
         let flight = Flight {
             from,
             to,
             datagram: datagram.to_vec(),
         };
-        self.flights
-            .insert((self.now + self.delay, self.count), flight);
+        self.flights.insert((self.now + self.delay, number), flight);
     }
 
     fn deliver(&mut self, flight: Flight) {
@@ -426,18 +425,18 @@ fn silence_ends_consent_and_a_sign_of_life_renews_it() {
     world.connect();
     world.run(ms(10_000));
     let check = intercept(&mut world, Side::Client).remove(0).datagram;
-    let cut = world.elapsed();
-    world.loss = 1000;
+    let before = world.elapsed();
+    world.cut = true;
     world.run(ms(20_000));
     let failed = world.bridge.saw(|o| *o == Output::IceFailed);
-    let after = failed.expect("failed") - cut;
+    let after = failed.expect("failed") - before;
     assert!(ms(11_500) <= after && after <= ms(15_100), "{after:?}");
     assert_eq!(world.bridge.transport.path(), None);
     assert!(!world.bridge.transport.ready());
-    world.loss = 0;
+    world.cut = false;
     world.bridge.outputs.clear();
     world.send(Side::Client, address(CLIENT), address(BRIDGE), &check);
-    world.run(ms(100));
+    world.run(ms(3_500));
     assert!(world.bridge.connected_at().is_some());
     assert!(world.bridge.transport.ready());
 }
@@ -447,7 +446,7 @@ fn a_shorter_consent_can_be_chosen() {
     let mut world = World::new();
     world.bridge.transport.set_consent_timeout(ms(7_000));
     world.connect();
-    world.loss = 1000;
+    world.cut = true;
     world.run(ms(7_500));
     assert!(world.bridge.saw(|o| *o == Output::IceFailed).is_some());
 }
@@ -533,6 +532,22 @@ fn ipv6_serves_as_well() {
         Some((address(bridge), address(client)))
     );
     assert!(world.bridge.transport.ready());
+}
+
+/// Whatever two datagrams of the first are lost, they are soon made up for.
+#[test]
+fn losses_delay_but_do_not_prevent() {
+    for first in 0..14 {
+        for second in first..14 {
+            let mut world = World::new();
+            world.lost = BTreeSet::from([first, second]);
+            world.offer();
+            world.answer();
+            world.run(ms(1_500));
+            assert!(world.bridge.transport.ready(), "{first} {second}");
+            assert!(world.client.transport.ready(), "{first} {second}");
+        }
+    }
 }
 
 #[test]
@@ -752,4 +767,48 @@ fn an_idle_client_is_cheap() {
     world.run(ms(60_000));
     assert!(world.bridge.wakes <= 25, "{} wakes", world.bridge.wakes);
     assert!(world.bridge.sent <= 45, "{} datagrams", world.bridge.sent);
+}
+
+#[path = "../fuzz/transport.rs"]
+mod fuzz;
+
+/// The corpus of the fuzz target `transport`.
+#[test]
+fn nothing_fuzzing_ever_found_comes_back() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/transport");
+    let mut files = 0;
+    for entry in std::fs::read_dir(corpus).expect("the corpus") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        fuzz::conversation(&bytes);
+        files += 1;
+    }
+    assert!(files > 0);
+}
+
+proptest! {
+    /// Steps of the fuzz target, most of them close to sense.
+    #[test]
+    fn no_conversation_is_a_surprise(
+        steps in vec((any::<u8>(), 0u8..5, 0u8..5, 0usize..6, vec(any::<u8>(), 0..24)), 1..40),
+    ) {
+        let mut bytes = Vec::new();
+        for (what, port, place, body, noise) in steps {
+            let mut datagram = match body {
+                // ICE-CONTROLLED, ICE-CONTROLLING, USE-CANDIDATE,
+                // XOR-MAPPED-ADDRESS, a DTLS record: then noise.
+                0 => vec![0x80, 0x29, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8],
+                1 => vec![0x80, 0x2a, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8],
+                2 => vec![0, 0x25, 0, 0],
+                3 => vec![0, 0x20, 0, 8, 0, 1, 0x32, 0x12, 0xe1, 0x12, 0xa6, 0x43],
+                4 => vec![22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 1, 0, 0, 12],
+                _ => vec![],
+            };
+            datagram.extend_from_slice(&noise);
+            datagram.resize(datagram.len().next_multiple_of(8), 0);
+            let units = u8::try_from(datagram.len() / 8).expect("short");
+            bytes.extend_from_slice(&[what, port, units, place]);
+            bytes.extend_from_slice(&datagram);
+        }
+        fuzz::conversation(&bytes);
+    }
 }

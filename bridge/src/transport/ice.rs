@@ -718,3 +718,59 @@ mod library {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_user_name_leads_to_its_worker() {
+        let mut seen = BTreeSet::new();
+        for worker in 0..=255 {
+            for random in [[0; 24], [255; 24], [7; 24]] {
+                let IceCredentials { ufrag, pwd } = local_credentials(worker, &random);
+                assert_eq!(worker_of(&ufrag), Some(worker));
+                // 8 + 64 bits, and 128: RFC 8445 §5.3 wants 4 and 22 characters.
+                assert_eq!((ufrag.len(), pwd.len()), (15, 26));
+                let chars = ufrag.bytes().chain(pwd.bytes());
+                assert!(chars.into_iter().all(|c| c.is_ascii_alphanumeric()));
+                seen.insert(ufrag);
+            }
+        }
+        assert_eq!(seen.len(), 3 * 256);
+        assert_eq!(worker_of(""), None);
+        assert_eq!(worker_of("a"), None);
+        assert_eq!(worker_of("A!xx"), None);
+    }
+
+    /// RFC 4648 §10.
+    #[test]
+    fn base32_is_that_of_the_rfc() {
+        assert_eq!(base32(b"foobar"), "mzxw6ytboi");
+        assert_eq!(base32(b"fooba"), "mzxw6ytb");
+        assert_eq!(base32(b"f"), "my");
+    }
+
+    #[test]
+    fn priorities_order_candidates_as_the_bridge_prefers_them() {
+        use CandidateKind::{Host, PeerReflexive, Relayed, ServerReflexive};
+        let v4 = IpAddr::from([10, 0, 0, 1]);
+        let global: IpAddr = "2001:db8::1".parse().expect("an address");
+        let link: IpAddr = "fe80::1".parse().expect("an address");
+        // A single host candidate, as RFC 8445 §5.1.2.1 recommends.
+        assert_eq!(candidate_priority(Host, v4, 1), 2_130_706_431);
+        assert_eq!(candidate_priority(ServerReflexive, v4, 1), 1_694_498_815);
+        let order = [
+            candidate_priority(Host, global, 3),
+            candidate_priority(Host, link, 3),
+            candidate_priority(Host, v4, 3),
+            candidate_priority(PeerReflexive, v4, 3),
+            candidate_priority(ServerReflexive, v4, 3),
+            candidate_priority(Relayed, v4, 3),
+        ];
+        assert!(order.is_sorted_by(|a, b| a > b), "{order:?}");
+        assert_eq!(order[2], 126 << 24 | 10 << 8 | 255);
+    }
+}

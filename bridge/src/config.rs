@@ -76,6 +76,7 @@ pub struct XmppConnection {
 pub struct Rest {
     /// `videobridge.apis.rest.enabled`: everything under `/colibri`.
     pub colibri: bool,
+    pub debug: bool,
     pub drain: bool,
     /// `videobridge.rest.shutdown.enabled`, off by default.
     pub shutdown: bool,
@@ -145,6 +146,7 @@ impl Config {
             stats_filter: stats_filter(&bridge),
             rest: Rest {
                 colibri: bridge.boolean("apis.rest.enabled", false),
+                debug: bridge.boolean("rest.debug.enabled", true),
                 drain: bridge.boolean("rest.drain.enabled", true),
                 shutdown: bridge.boolean("rest.shutdown.enabled", false),
                 health: bridge.boolean("rest.health.enabled", true),

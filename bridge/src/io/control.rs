@@ -5,10 +5,12 @@
 //! Locks here are held for the length of one request, never across an await,
 //! and never by a worker.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::websocket::Channels;
@@ -51,6 +53,17 @@ pub struct XmppGauges {
     pub clients_connected: AtomicUsize,
     pub mucs_joined: AtomicUsize,
     pub disconnects: AtomicU64,
+    /// Under which address and nickname each connection is logged in, by the
+    /// server it goes to.
+    pub logins: Mutex<BTreeMap<String, Login>>,
+}
+
+/// Who a connection is just now; both change when another bridge claims them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Login {
+    /// The full address, with the resource bound.
+    pub jid: String,
+    pub nickname: String,
 }
 
 /// Rates and load over the last interval of `videobridge.stats.interval`.

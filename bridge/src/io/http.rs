@@ -40,7 +40,7 @@ pub async fn serve(listener: std::net::TcpListener, router: Router) -> anyhow::R
     Ok(axum::serve(listener, router).await?)
 }
 
-/// Health, version, statistics, metrics.
+/// Health, version, debug, statistics, metrics.
 pub fn private(bridge: Arc<Bridge>) -> Router {
     let config = &bridge.config;
     let mut router = Router::new();
@@ -49,6 +49,9 @@ pub fn private(bridge: Arc<Bridge>) -> Router {
     }
     if config.rest.version {
         router = router.route("/about/version", get(version));
+    }
+    if config.rest.debug {
+        router = router.route("/debug", get(debug));
     }
     if config.rest.prometheus {
         router = router.route("/metrics", get(prometheus));
@@ -102,6 +105,17 @@ async fn version() -> Json<Value> {
         "name": metrics::NAME,
         "version": metrics::VERSION,
         "os": std::env::consts::OS,
+    }))
+}
+
+/// What an operator asks first: is it well, is it draining, and who is it to
+/// each server.
+async fn debug(State(bridge): State<Arc<Bridge>>) -> Json<Value> {
+    let logins = bridge.xmpp.logins.lock().expect("no holder panics").clone();
+    Json(json!({
+        "drain": bridge.drain.load(Relaxed),
+        "health": bridge.unhealthy().unwrap_or_else(|| "ok".to_owned()),
+        "xmpp": logins,
     }))
 }
 

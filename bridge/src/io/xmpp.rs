@@ -14,7 +14,7 @@ use viaduct_signalling::disco::Version;
 use viaduct_signalling::io::{ClientSettings, SessionEvent, client};
 use viaduct_signalling::iq::StanzaError;
 
-use super::control::Bridge;
+use super::control::{Bridge, Login};
 use super::identity::Identity;
 use super::{clock, metrics, rng};
 use crate::brewery::{Brewery, Host};
@@ -83,12 +83,15 @@ pub async fn run(
     publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut second = interval(Duration::from_secs(1));
     let mut host = Answers(&bridge);
+    let server = format!("{}:{}", connection.client.host, connection.client.port);
+    let mut logged_in = None;
     loop {
         tokio::select! {
             event = events.recv() => match event {
                 Some(SessionEvent::Online { jid, .. }) => match jid.try_into_full() {
                     Ok(own) => {
                         online.set(1);
+                        logged_in = Some(own.to_string());
                         brewery.online(clock::now(), own);
                     }
                     Err(bare) => tracing::error!(%bare, "the server bound no resource"),
@@ -101,10 +104,12 @@ pub async fn run(
                         bridge.xmpp.disconnects.fetch_add(1, Relaxed);
                     }
                     online.set(0);
+                    logged_in = None;
                     brewery.offline(clock::now());
                 }
                 Some(SessionEvent::Replaced { text }) => {
                     online.set(0);
+                    logged_in = None;
                     bridge.xmpp.disconnects.fetch_add(1, Relaxed);
                     let resource = give_up(&identity, &mut brewery, &text);
                     session.rebind(resource);
@@ -116,6 +121,7 @@ pub async fn run(
             _ = stop.wait_for(|stop| *stop) => break,
         }
         joined.set(brewery.joined());
+        note_login(&bridge, &server, logged_in.as_deref(), brewery.nickname());
         for stanza in brewery.take_outgoing() {
             session.send(stanza);
         }
@@ -133,6 +139,23 @@ pub async fn run(
             host = connection.client.host,
             "the XMPP stream did not end in time"
         );
+    }
+}
+
+/// Keeps [`super::control::XmppGauges::logins`] true.
+fn note_login(bridge: &Bridge, server: &str, jid: Option<&str>, nickname: &str) {
+    let mut logins = bridge.xmpp.logins.lock().expect("no holder panics");
+    let Some(jid) = jid else {
+        logins.remove(server);
+        return;
+    };
+    let known = logins.get(server);
+    if known.is_none_or(|login| login.jid != jid || login.nickname != nickname) {
+        let login = Login {
+            jid: jid.to_owned(),
+            nickname: nickname.to_owned(),
+        };
+        logins.insert(server.to_owned(), login);
     }
 }
 

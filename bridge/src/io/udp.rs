@@ -109,7 +109,9 @@ pub struct Counters {
 pub struct Sockets {
     sockets: Vec<Bound>,
     waker: Waker,
+    polled: Vec<libc::pollfd>,
     buffers: Box<[[u8; DATAGRAM]; BATCH]>,
+    call: Box<Call>,
     /// Datagrams to send, those of one receiver next to each other.
     order: Vec<(u64, u32)>,
     /// Where receiving goes on, so that no socket can starve another.
@@ -201,7 +203,9 @@ impl Sockets {
             Ok(Self {
                 sockets: locals.iter().map(open).collect::<Result<_, _>>()?,
                 waker,
+                polled: Vec::new(),
                 buffers: Box::new([[0; DATAGRAM]; BATCH]),
+                call: Call::new(),
                 order: Vec::new(),
                 turn: 0,
                 counters: Counters::default(),
@@ -232,19 +236,22 @@ impl Sockets {
             events: libc::POLLIN,
             revents: 0,
         };
-        let mut polled: Vec<libc::pollfd> = self.sockets.iter().map(|s| poll(&s.socket)).collect();
-        polled.push(poll(&*self.waker.0));
+        self.polled.clear();
+        self.polled
+            .extend(self.sockets.iter().map(|s| poll(&s.socket)));
+        self.polled.push(poll(&*self.waker.0));
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        let count = libc::nfds_t::try_from(polled.len()).expect("few sockets");
-        // SAFETY: `polled` holds `count` entries; the timeout outlives the call.
-        let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), count, &timeout, std::ptr::null()) };
+        let count = libc::nfds_t::try_from(self.polled.len()).expect("few sockets");
+        // SAFETY: `self.polled` holds `count` entries; the timeout outlives the call.
+        let ready =
+            unsafe { libc::ppoll(self.polled.as_mut_ptr(), count, &timeout, std::ptr::null()) };
         if ready <= 0 {
             return;
         }
-        let mut ready = polled.iter().map(|p| p.revents != 0);
+        let mut ready = self.polled.iter().map(|p| p.revents != 0);
         for (socket, ready) in self.sockets.iter_mut().zip(&mut ready) {
             socket.readable |= ready;
         }
@@ -267,14 +274,13 @@ impl Sockets {
             let socket = &mut self.sockets[at];
             while socket.readable && taken < limit {
                 let room = BATCH.min(limit - taken);
-                let received = receive_batch(
-                    &socket.socket,
-                    &mut self.buffers[..room],
-                    |from, datagram| match datagram {
+                let buffers = &mut self.buffers[..room];
+                let received = self
+                    .call
+                    .receive(&socket.socket, buffers, |from, datagram| match datagram {
                         Some(datagram) => take(socket.local, from, datagram),
                         None => self.counters.receive_too_long += 1,
-                    },
-                );
+                    });
                 taken += received;
                 // Fewer than there was room for: the queue is empty.
                 socket.readable = received == room;
@@ -307,7 +313,7 @@ impl Sockets {
             let run = &self.order[start..start + len];
             start += len;
             match self.sockets.iter_mut().find(|s| s.local == from) {
-                Some(socket) => socket.send(outbox, run, &mut self.counters),
+                Some(socket) => socket.send(outbox, run, &mut self.call, &mut self.counters),
                 None => self.counters.send_refused += len as u64,
             }
         }
@@ -332,11 +338,17 @@ fn receiver_key(entry: &Entry) -> u64 {
 
 impl Bound {
     /// Sends datagrams of one socket.
-    fn send(&mut self, outbox: &Outbox, mut run: &[(u64, u32)], counters: &mut Counters) {
+    fn send(
+        &mut self,
+        outbox: &Outbox,
+        mut run: &[(u64, u32)],
+        call: &mut Call,
+        counters: &mut Counters,
+    ) {
         while !run.is_empty() {
-            let mut batch = Batch::default();
+            call.clear();
             let mut taken = 0;
-            while batch.messages.len() < BATCH && batch.pieces.len() < MAX_PIECES - MAX_SEGMENTS {
+            while call.has_room() {
                 let segments = match self.segments {
                     true => segments(outbox, &run[taken..]),
                     false => run[taken..].len().min(1),
@@ -344,50 +356,69 @@ impl Bound {
                 if segments == 0 {
                     break;
                 }
-                batch.add(outbox, &run[taken..taken + segments]);
+                call.add(outbox, &run[taken..taken + segments]);
                 taken += segments;
             }
+            self.send_batch(outbox, &run[..taken], call, counters);
             run = &run[taken..];
-            self.send_batch(outbox, &batch, counters);
         }
     }
 
-    fn send_batch(&mut self, outbox: &Outbox, batch: &Batch, counters: &mut Counters) {
+    /// Sends what `call` was filled with from `run`.
+    fn send_batch(
+        &mut self,
+        outbox: &Outbox,
+        mut run: &[(u64, u32)],
+        call: &mut Call,
+        counters: &mut Counters,
+    ) {
         let mut next = 0;
-        while let Some(message) = batch.messages.get(next) {
-            match batch.send(&self.socket, next) {
+        while next < call.messages {
+            let error = match call.send(&self.socket, next) {
                 Ok(sent) => {
-                    let sent = &batch.messages[next..next + sent];
-                    counters.messages += sent.len() as u64;
-                    counters.sent += sent.iter().map(|m| m.len as u64).sum::<u64>();
-                    next += sent.len();
+                    let datagrams: usize = call.segments[next..next + sent].iter().sum();
+                    counters.messages += sent as u64;
+                    counters.sent += datagrams as u64;
+                    run = &run[datagrams..];
+                    next += sent;
                     continue;
                 }
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR) => continue,
-                    // The socket's buffer is full: so it is for the rest.
-                    Some(libc::EAGAIN) => {
-                        let rest = &batch.messages[next..];
-                        counters.send_no_room += rest.iter().map(|m| m.len as u64).sum::<u64>();
-                        return;
+                Err(error) => error.raw_os_error(),
+            };
+            let (message, rest) = run.split_at(call.segments[next]);
+            match error {
+                Some(libc::EINTR) => continue,
+                // The socket's buffer is full: so it is for the rest.
+                Some(libc::EAGAIN) => {
+                    counters.send_no_room += run.len() as u64;
+                    return;
+                }
+                Some(libc::ENOBUFS | libc::ENOMEM) => {
+                    counters.send_no_room += message.len() as u64;
+                }
+                // The device cannot take segments (EIO), or these are too long
+                // for the path (EINVAL, EMSGSIZE): one by one, then.
+                _ if message.len() > 1 => {
+                    self.segments &= error != Some(libc::EIO);
+                    for &(_, index) in message {
+                        self.send_alone(outbox, &outbox.entries()[index as usize], counters);
                     }
-                    Some(libc::ENOBUFS | libc::ENOMEM) => {
-                        counters.send_no_room += message.len as u64;
-                    }
-                    // The device cannot take segments (EIO), or these are too
-                    // long for the path (EINVAL, EMSGSIZE): one by one, then.
-                    code if message.len > 1 => {
-                        self.segments &= code != Some(libc::EIO);
-                        for single in batch.pieces[message.start..][..message.len].iter() {
-                            let mut alone = Batch::default();
-                            alone.add(outbox, std::slice::from_ref(single));
-                            self.send_batch(outbox, &alone, counters);
-                        }
-                    }
-                    _ => counters.send_refused += 1,
-                },
+                }
+                _ => counters.send_refused += 1,
             }
+            run = rest;
             next += 1;
+        }
+    }
+
+    fn send_alone(&self, outbox: &Outbox, entry: &Entry, counters: &mut Counters) {
+        match self.socket.send_to(outbox.datagram(entry), entry.to) {
+            Ok(_) => {
+                counters.messages += 1;
+                counters.sent += 1;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => counters.send_no_room += 1,
+            Err(_) => counters.send_refused += 1,
         }
     }
 }
@@ -415,83 +446,90 @@ fn segments(outbox: &Outbox, run: &[(u64, u32)]) -> usize {
     count
 }
 
-/// Messages for one call of sendmmsg.
-#[derive(Default)]
-struct Batch<'a> {
-    messages: Vec<Message>,
-    /// The datagrams of all messages, as in the order of sending.
-    pieces: Vec<(u64, u32)>,
-    octets: Vec<&'a [u8]>,
+/// What a call of sendmmsg or recvmmsg takes, kept from call to call so that
+/// only what is used has to be written.
+struct Call {
+    headers: [libc::mmsghdr; BATCH],
+    addresses: [libc::sockaddr_in6; BATCH],
+    /// Room for a control message with a segment size, aligned for its header.
+    controls: [[u64; CONTROL_WORDS]; BATCH],
+    pieces: [libc::iovec; MAX_PIECES],
+    /// Datagrams of each message to send.
+    segments: [usize; BATCH],
+    messages: usize,
+    used_pieces: usize,
 }
 
-struct Message {
-    to: SocketAddr,
-    start: usize,
-    len: usize,
+// SAFETY: its pointers are written before each call, from what the call is given
+// and from this value itself, and not read after it.
+unsafe impl Send for Call {}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call").finish_non_exhaustive()
+    }
 }
 
-impl<'a> Batch<'a> {
-    fn add(&mut self, outbox: &'a Outbox, run: &[(u64, u32)]) {
-        let entry = |index: u32| &outbox.entries()[index as usize];
-        self.messages.push(Message {
-            to: entry(run[0].1).to,
-            start: self.pieces.len(),
-            len: run.len(),
-        });
-        self.pieces.extend_from_slice(run);
-        self.octets
-            .extend(run.iter().map(|&(_, index)| outbox.datagram(entry(index))));
+impl Call {
+    fn new() -> Box<Self> {
+        // SAFETY: all fields are integers, pointers and arrays of them, for
+        // which zeros are valid.
+        Box::new(unsafe { zeroed() })
+    }
+
+    fn clear(&mut self) {
+        (self.messages, self.used_pieces) = (0, 0);
+    }
+
+    /// Whether any message would still fit.
+    fn has_room(&self) -> bool {
+        self.messages < BATCH && self.used_pieces + MAX_SEGMENTS <= MAX_PIECES
+    }
+
+    /// Adds a message of the datagrams in `run`. It is valid as long as the
+    /// outbox is not written to.
+    fn add(&mut self, outbox: &Outbox, run: &[(u64, u32)]) {
+        let entry = |at: usize| &outbox.entries()[run[at].1 as usize];
+        let pieces = &mut self.pieces[self.used_pieces..][..run.len()];
+        for (at, piece) in pieces.iter_mut().enumerate() {
+            let octets = outbox.datagram(entry(at));
+            piece.iov_base = octets.as_ptr().cast_mut().cast();
+            piece.iov_len = octets.len();
+        }
+        let header = &mut self.headers[self.messages].msg_hdr;
+        let address = &mut self.addresses[self.messages];
+        header.msg_namelen = encode(entry(0).to, address);
+        header.msg_name = std::ptr::from_mut(address).cast();
+        header.msg_iov = pieces.as_mut_ptr();
+        header.msg_iovlen = run.len() as _;
+        header.msg_control = std::ptr::null_mut();
+        header.msg_controllen = 0;
+        if run.len() > 1 {
+            let size = u16::try_from(pieces[0].iov_len).expect("a segment is a datagram");
+            header.msg_control = self.controls[self.messages].as_mut_ptr().cast();
+            // SAFETY: the control message is aligned for its header and has room
+            // for a value of two octets, so CMSG_FIRSTHDR points into it.
+            unsafe {
+                header.msg_controllen = libc::CMSG_SPACE(SEGMENT_SIZE_LEN) as _;
+                let segment = libc::CMSG_FIRSTHDR(header);
+                (*segment).cmsg_level = libc::SOL_UDP;
+                (*segment).cmsg_type = libc::UDP_SEGMENT;
+                (*segment).cmsg_len = libc::CMSG_LEN(SEGMENT_SIZE_LEN) as _;
+                std::ptr::write_unaligned(libc::CMSG_DATA(segment).cast::<u16>(), size);
+            }
+        }
+        self.segments[self.messages] = run.len();
+        self.messages += 1;
+        self.used_pieces += run.len();
     }
 
     /// Sends the messages from `first` on. Answers how many were taken, at
     /// least one, or why the first was not.
-    fn send(&self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
-        let messages = &self.messages[first..];
-        // Plain data, for which zeros are a valid value.
-        // SAFETY: all fields are integers and pointers.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-        // SAFETY: all fields are integers.
-        let mut addresses: [libc::sockaddr_in6; BATCH] = unsafe { zeroed() };
-        let mut controls = [[0u64; CONTROL_WORDS]; BATCH];
-        let mut pieces: Vec<libc::iovec> = self
-            .octets
-            .iter()
-            .map(|octets| libc::iovec {
-                iov_base: octets.as_ptr().cast_mut().cast(),
-                iov_len: octets.len(),
-            })
-            .collect();
-        for (((message, header), address), control) in messages
-            .iter()
-            .zip(&mut headers)
-            .zip(&mut addresses)
-            .zip(&mut controls)
-        {
-            let header = &mut header.msg_hdr;
-            header.msg_namelen = encode(message.to, address);
-            header.msg_name = std::ptr::from_mut(address).cast();
-            header.msg_iov = &mut pieces[message.start];
-            header.msg_iovlen = message.len as _;
-            if message.len > 1 {
-                let size = self.octets[message.start].len();
-                let size = u16::try_from(size).expect("a segment is a datagram");
-                header.msg_control = control.as_mut_ptr().cast();
-                // SAFETY: a constant computation; `control` has room for one
-                // control message of two octets and is aligned for its header,
-                // so CMSG_FIRSTHDR points into it.
-                unsafe {
-                    header.msg_controllen = libc::CMSG_SPACE(SEGMENT_SIZE_LEN) as _;
-                    let segment = libc::CMSG_FIRSTHDR(header);
-                    (*segment).cmsg_level = libc::SOL_UDP;
-                    (*segment).cmsg_type = libc::UDP_SEGMENT;
-                    (*segment).cmsg_len = libc::CMSG_LEN(SEGMENT_SIZE_LEN) as _;
-                    std::ptr::write_unaligned(libc::CMSG_DATA(segment).cast::<u16>(), size);
-                }
-            }
-        }
-        let count = u32::try_from(messages.len()).expect("a batch is small");
-        // SAFETY: `count` headers are filled in; what they point to (addresses,
-        // control messages, pieces, the outbox's octets) outlives the call, and
+    fn send(&mut self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
+        let headers = &mut self.headers[first..self.messages];
+        let count = u32::try_from(headers.len()).expect("a batch is small");
+        // SAFETY: `count` headers were filled in by `add`. What they point to is
+        // in `self` and in the outbox, which both outlive the call unchanged;
         // the kernel only reads it.
         let sent = unsafe {
             libc::sendmmsg(
@@ -503,69 +541,68 @@ impl<'a> Batch<'a> {
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
+
+    /// Receives what waits, into `buffers`. `take` gets `None` for a datagram
+    /// that was too long. Answers how many there were.
+    fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        buffers: &mut [[u8; DATAGRAM]],
+        mut take: impl FnMut(SocketAddr, Option<&mut [u8]>),
+    ) -> usize {
+        let headers = &mut self.headers[..buffers.len()];
+        for (((header, address), piece), buffer) in headers
+            .iter_mut()
+            .zip(&mut self.addresses)
+            .zip(&mut self.pieces)
+            .zip(buffers.iter_mut())
+        {
+            piece.iov_base = buffer.as_mut_ptr().cast();
+            piece.iov_len = DATAGRAM;
+            let header = &mut header.msg_hdr;
+            header.msg_name = std::ptr::from_mut(address).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            header.msg_iov = piece;
+            header.msg_iovlen = 1;
+            header.msg_control = std::ptr::null_mut();
+            header.msg_controllen = 0;
+        }
+        let count = u32::try_from(headers.len()).expect("a batch is small");
+        // SAFETY: `count` headers are filled in; each points to an address and a
+        // buffer of the length it gives, which nothing else uses meanwhile.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        // Nothing waits, or a signal came; an error of the socket itself would
+        // show again at the next turn.
+        let received = usize::try_from(received).unwrap_or(0);
+        for ((header, address), buffer) in headers
+            .iter()
+            .zip(&self.addresses)
+            .zip(buffers.iter_mut())
+            .take(received)
+        {
+            let Some(from) = decode(address) else {
+                continue;
+            };
+            let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            let len = header.msg_len as usize;
+            take(from, whole.then(|| &mut buffer[..len]));
+        }
+        received
+    }
 }
 
 /// Octets of the value of UDP_SEGMENT.
 const SEGMENT_SIZE_LEN: u32 = size_of::<u16>() as u32;
-/// Room for a control message with it: a header of 16 octets and 8 of data.
+/// A control message with it: a header of 16 octets and 8 of data.
 const CONTROL_WORDS: usize = 3;
-
-/// Receives what waits, into `buffers`. `take` gets `None` for a datagram that
-/// was too long. Answers how many there were.
-fn receive_batch(
-    socket: &UdpSocket,
-    buffers: &mut [[u8; DATAGRAM]],
-    mut take: impl FnMut(SocketAddr, Option<&mut [u8]>),
-) -> usize {
-    // SAFETY: all fields are integers and pointers, for which zeros are valid.
-    let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
-    // SAFETY: as above.
-    let mut addresses: [libc::sockaddr_in6; BATCH] = unsafe { zeroed() };
-    // SAFETY: as above.
-    let mut pieces: [libc::iovec; BATCH] = unsafe { zeroed() };
-    for (((header, address), piece), buffer) in headers
-        .iter_mut()
-        .zip(&mut addresses)
-        .zip(&mut pieces)
-        .zip(buffers.iter_mut())
-    {
-        piece.iov_base = buffer.as_mut_ptr().cast();
-        piece.iov_len = DATAGRAM;
-        header.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
-        header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-        header.msg_hdr.msg_iov = piece;
-        header.msg_hdr.msg_iovlen = 1;
-    }
-    let count = u32::try_from(buffers.len()).expect("a batch is small");
-    // SAFETY: `count` headers are filled in, as `buffers` has at most BATCH
-    // elements; each points to an address and a buffer of the length it gives.
-    let received = unsafe {
-        libc::recvmmsg(
-            socket.as_raw_fd(),
-            headers.as_mut_ptr(),
-            count,
-            libc::MSG_DONTWAIT,
-            std::ptr::null_mut(),
-        )
-    };
-    // Nothing waits, or a signal came; an error of the socket itself would show
-    // again at the next turn.
-    let received = usize::try_from(received).unwrap_or(0);
-    for ((header, address), buffer) in headers
-        .iter()
-        .zip(&addresses)
-        .zip(buffers.iter_mut())
-        .take(received)
-    {
-        let Some(from) = decode(address) else {
-            continue;
-        };
-        let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
-        let len = header.msg_len as usize;
-        take(from, whole.then(|| &mut buffer[..len]));
-    }
-    received
-}
 
 /// Writes an address as the kernel wants it; answers its length. An IPv4
 /// address takes the first part of the room of an IPv6 one.

@@ -1,0 +1,809 @@
+//! Conferences in virtual time: a shard, synthetic clients and a seeded network
+//! in one thread. Minutes take milliseconds, and a run repeats exactly.
+
+mod client;
+mod network;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::{BridgeSide, Client, ENCODINGS, Seen, Track, credentials, fingerprint, host};
+use network::Network;
+use viaduct_bridge::command::{
+    Codec, Command, Encoding, EndpointSettings, EndpointUpdate, Event, Feedback, ForceMute,
+    HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
+};
+use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
+use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
+use viaduct_bridge::shard::{Shard, ShardSettings};
+use viaduct_bridge::stats::{DropCause, ShardStats};
+use viaduct_bridge::transport::Certificate;
+
+const CONFERENCE: ConferenceId = ConferenceId(1);
+
+fn bridge_address() -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 1], 10_000))
+}
+
+fn certificate() -> Arc<Certificate> {
+    Arc::new(viaduct_bridge::io::certificate::generate())
+}
+
+/// One run.
+struct Simulation {
+    start: Instant,
+    now: Instant,
+    shard: Shard,
+    certificate: Arc<Certificate>,
+    network: Network,
+    clients: BTreeMap<&'static str, Client>,
+    channels: u64,
+    events: Vec<(Duration, String)>,
+    stats: ShardStats,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let start = Instant::now();
+        let certificate = certificate();
+        let mut shard = Shard::new(ShardSettings::default(), certificate.clone(), seed);
+        shard.handle_command(
+            start,
+            Command::CreateConference {
+                conference: CONFERENCE,
+                audio_feedback: Ssrc(1),
+                video_feedback: Ssrc(2),
+            },
+        );
+        Self {
+            start,
+            now: start,
+            shard,
+            certificate,
+            network: Network::new(seed, Duration::from_millis(20), Duration::from_millis(40)),
+            clients: BTreeMap::new(),
+            channels: 0,
+            events: Vec::new(),
+            stats: ShardStats::default(),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        self.shard.handle_command(self.now, command);
+        self.exchange();
+    }
+
+    fn update(&mut self, id: &'static str, update: EndpointUpdate) {
+        self.command(Command::UpdateEndpoint {
+            conference: CONFERENCE,
+            endpoint: EndpointId::from(id),
+            update: Box::new(update),
+        });
+    }
+
+    /// A client joins as the focus would let it: the endpoint first, the
+    /// client's answer with its sources a little later.
+    fn join(&mut self, id: &'static str, number: u8) {
+        self.join_as(id, number, true);
+    }
+
+    fn join_as(&mut self, id: &'static str, number: u8, sends: bool) {
+        let bridge = BridgeSide {
+            ice: credentials(100 + number),
+            fingerprint: self.certificate.fingerprint(),
+            address: bridge_address(),
+        };
+        self.command(Command::CreateEndpoint {
+            conference: CONFERENCE,
+            endpoint: EndpointId::from(id),
+            settings: Box::new(EndpointSettings {
+                local_ice: bridge.ice.clone(),
+                ice_controlling: true,
+                ice_tie_breaker: 1,
+                local_candidates: vec![host(bridge.address)],
+                visitor: false,
+            }),
+        });
+        let own = certificate();
+        let their_fingerprint = own.fingerprint();
+        let mut client = Client::new(self.now, self.start, id, number, own, &bridge);
+        client.sends = sends;
+        let sources = sources(&client);
+        self.clients.insert(id, client);
+        self.run_for(Duration::from_millis(50));
+        self.update(
+            id,
+            EndpointUpdate {
+                media: Some(media()),
+                transport: Some(RemoteTransport {
+                    ice: Some(credentials(number)),
+                    fingerprints: vec![fingerprint(their_fingerprint, Setup::Active)],
+                    candidates: Vec::new(),
+                }),
+                sources: sends.then_some(sources),
+                ..EndpointUpdate::default()
+            },
+        );
+        self.channels += 1;
+        self.command(Command::ChannelOpened {
+            conference: CONFERENCE,
+            endpoint: EndpointId::from(id),
+            channel: ChannelId(self.channels),
+        });
+    }
+
+    fn leave(&mut self, id: &'static str) -> Client {
+        self.command(Command::ExpireEndpoint {
+            conference: CONFERENCE,
+            endpoint: EndpointId::from(id),
+        });
+        self.clients.remove(id).expect("it was there")
+    }
+
+    fn say(&mut self, id: &'static str, text: &str) {
+        let number = self.clients[id].number;
+        self.command(Command::ChannelMessage {
+            conference: CONFERENCE,
+            endpoint: EndpointId::from(id),
+            // Channels are numbered as the clients joined.
+            channel: ChannelId(u64::from(number)),
+            text: text.to_owned(),
+        });
+    }
+
+    fn want(&mut self, id: &'static str, height: i32) {
+        let text = format!(
+            r#"{{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"defaultConstraints":{{"maxHeight":{height}}}}}"#
+        );
+        self.say(id, &text);
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    fn run_until(&mut self, elapsed: Duration) {
+        let end = self.start + elapsed;
+        loop {
+            let clients = self.clients.values().filter_map(Client::next_timeout);
+            let next = clients
+                .chain(self.network.next_timeout())
+                .chain(self.shard.next_timeout())
+                .min();
+            match next.filter(|next| *next <= end) {
+                Some(next) => self.now = self.now.max(next),
+                None => break,
+            }
+            self.turn();
+        }
+        self.now = end;
+    }
+
+    fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.elapsed() + duration);
+    }
+
+    fn turn(&mut self) {
+        while let Some(mut transit) = self.network.deliver(self.now) {
+            if transit.to == bridge_address() {
+                let datagram = &mut transit.datagram;
+                self.shard
+                    .handle_datagram(self.now, transit.to, transit.from, datagram);
+            } else if let Some(client) = self.clients.values_mut().find(|c| c.address == transit.to)
+            {
+                client.handle_datagram(self.now, transit.from, &mut transit.datagram);
+            }
+        }
+        self.shard.handle_timeout(self.now);
+        for client in self.clients.values_mut() {
+            client.handle_timeout(self.now);
+        }
+        self.exchange();
+    }
+
+    /// Takes what the shard and the clients have to send.
+    fn exchange(&mut self) {
+        let (now, network) = (self.now, &mut self.network);
+        let outbox = self.shard.outbox();
+        for entry in outbox.entries() {
+            network.send(now, entry.from, entry.to, outbox.datagram(entry));
+        }
+        outbox.clear();
+        for client in self.clients.values_mut() {
+            client.take_datagrams(|from, to, datagram| network.send(now, from, to, datagram));
+        }
+        for event in self.shard.take_events() {
+            match event {
+                Event::ChannelSend { endpoint, text, .. } => {
+                    if let Some(client) = self.clients.get_mut(&*endpoint.0) {
+                        client.handle_message(now, &text);
+                    }
+                }
+                Event::Stats(stats) => self.stats = *stats,
+                other => self.events.push((now - self.start, format!("{other:?}"))),
+            }
+        }
+    }
+
+    fn track(&self, receiver: &str, sender: &str) -> &Track {
+        let ssrc = self.clients[sender].primary();
+        &self.clients[receiver].tracks[&ssrc]
+    }
+}
+
+fn media() -> Vec<Media> {
+    let payload = |number, codec, clock_rate| Payload {
+        payload_type: PayloadType(number),
+        codec,
+        clock_rate,
+        feedback: Feedback {
+            nack: true,
+            pli: true,
+            transport_cc: true,
+            ..Feedback::default()
+        },
+    };
+    let extension = |id, uri: &str| HeaderExtension {
+        id,
+        uri: uri.to_owned(),
+    };
+    let apt = PayloadType(client::VP8);
+    vec![
+        Media {
+            media_type: MediaType::Audio,
+            payload_types: vec![payload(client::OPUS, Codec::Opus, 48_000)],
+            header_extensions: vec![extension(client::AUDIO_LEVEL, extension::AUDIO_LEVEL)],
+        },
+        Media {
+            media_type: MediaType::Video,
+            payload_types: vec![
+                payload(client::VP8, Codec::Vp8, 90_000),
+                payload(client::VP8_RTX, Codec::Rtx { apt }, 90_000),
+            ],
+            header_extensions: vec![extension(client::TRANSPORT_CC, extension::TRANSPORT_CC)],
+        },
+    ]
+}
+
+fn sources(client: &Client) -> Vec<Source> {
+    let source = |media_type, suffix: &str, encodings| Source {
+        name: SourceName::from(format!("{}-{suffix}", client.id).as_str()),
+        media_type,
+        video_type: VideoType::Camera,
+        encodings,
+    };
+    let video = client.video_ssrcs();
+    let video = video.into_iter().map(|(primary, rtx)| Encoding {
+        primary,
+        rtx: Some(rtx),
+    });
+    let audio = Encoding {
+        primary: client.audio_ssrc(),
+        rtx: None,
+    };
+    vec![
+        source(MediaType::Audio, "a0", vec![audio]),
+        source(MediaType::Video, "v0", video.collect()),
+    ]
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A packet that was lost on its way to the bridge and comes back only after a
+/// change of layer may not be wanted any more: then its number stays unused.
+/// That can be so for as long as packets are asked for, before and after.
+const CHANGE: Duration = Duration::from_millis(1500);
+
+/// What any receiver must find in what came under one SSRC, whatever was lost:
+/// one owner, no number missing (but for the last second, which may still be on
+/// its way), frames whole unless a switch cut them short, every layer entered by a key frame, and all counters
+/// of the codec in step.
+fn check_track(name: &str, track: &Track, owner: u8, until: Duration, asked: &[Duration]) {
+    let mut changes: Vec<Duration> = encodings(track).iter().map(|(at, _)| *at).collect();
+    changes.extend(asked);
+    let changing = |at: Duration| changes.iter().any(|change| change.abs_diff(at) < CHANGE);
+    let newest = track.video.iter().filter(|(_, seen)| seen.at < until);
+    let newest = newest.map(|(index, _)| *index).max();
+    let settled: Vec<(u64, Seen)> = track
+        .video
+        .iter()
+        .filter(|(index, _)| Some(**index) <= newest)
+        .map(|(index, seen)| (*index, *seen))
+        .skip_while(|(_, seen)| !(seen.content.key && seen.content.part == 0))
+        .collect();
+    assert!(!settled.is_empty(), "{name}: nothing came");
+    let mut before: Option<(u64, Seen)> = None;
+    for (index, seen) in settled {
+        let content = seen.content;
+        assert_eq!(content.owner, owner, "{name}: another's content at {index}");
+        let last = content.part + 1 == content.parts;
+        assert_eq!(seen.marker, last, "{name}: marker at {index}");
+        match before.replace((index, seen)) {
+            None => {}
+            Some((previous, earlier)) => {
+                let at = format!("{name}: {index} after {previous}: {seen:?} after {earlier:?}");
+                let was = earlier.content;
+                let cut_short = was.part + 1 < was.parts;
+                if cut_short && content.part == 0 && content.key {
+                    // Another encoding was entered before the end of this frame
+                    // came: its room is one number.
+                    assert_eq!(index, previous + 2, "{at}");
+                    assert_ne!(content.encoding, was.encoding, "{at}");
+                } else if !changing(seen.at) {
+                    assert_eq!(index, previous + 1, "{at}: missing");
+                    assert!(
+                        content.part > 0 || !cut_short,
+                        "{at}: the frame before is not whole"
+                    );
+                }
+                if content.part > 0 {
+                    assert_eq!(
+                        (content.encoding, content.frame),
+                        (was.encoding, was.frame),
+                        "{at}"
+                    );
+                    assert_eq!(content.part, was.part + 1, "{at}");
+                    assert_eq!(seen.timestamp, earlier.timestamp, "{at}");
+                    assert_eq!(seen.picture_id, earlier.picture_id, "{at}");
+                    continue;
+                }
+                if index == previous + 1 {
+                    assert_eq!(seen.picture_id, (earlier.picture_id + 1) & 0x7fff, "{at}");
+                }
+                let step = seen.timestamp.wrapping_sub(earlier.timestamp) as i32;
+                assert!(step > 0, "{at}: time goes back");
+                if content.encoding != was.encoding {
+                    assert!(content.key, "{at}: entered without a key frame");
+                } else if !content.key {
+                    assert!(content.frame > was.frame, "{at}");
+                }
+                if index != previous + 1 {
+                    continue;
+                }
+                let base = content.temporal_id == 0 || content.key;
+                let tl0 = earlier.tl0_pic_idx.wrapping_add(u8::from(base));
+                assert_eq!(seen.tl0_pic_idx, tl0, "{at}");
+            }
+        }
+    }
+}
+
+/// Encodings in the order in which a receiver got them, with their times.
+fn encodings(track: &Track) -> Vec<(Duration, u8)> {
+    let mut order: Vec<(Duration, u8)> = Vec::new();
+    for seen in track.video.values() {
+        if order
+            .last()
+            .is_none_or(|last| last.1 != seen.content.encoding)
+        {
+            order.push((seen.at, seen.content.encoding));
+        }
+    }
+    order
+}
+
+/// Three participants, one of them late, one leaving, with loss both ways and a
+/// layer switch. Answers a summary in which two runs can be compared.
+fn conference(seed: u64) -> String {
+    let mut sim = Simulation::new(seed);
+    sim.join("a", 1);
+    sim.join("b", 2);
+    for id in ["a", "b"] {
+        sim.want(id, 720);
+    }
+    sim.run_until(seconds(2));
+    for client in sim.clients.values() {
+        let connected = client.connected.expect("the handshake is done");
+        assert!(connected < seconds(1), "{} took {connected:?}", client.id);
+    }
+    sim.network.lost = 100;
+    sim.network.late = 30;
+    sim.run_until(seconds(5));
+    sim.join("c", 3);
+    sim.want("c", 360);
+    sim.run_until(seconds(8));
+    // Everyone but A still wants 720 of B: only A changes.
+    sim.want("a", 180);
+    let down = sim.elapsed();
+    sim.run_until(seconds(11));
+    sim.want("a", 360);
+    let up = sim.elapsed();
+    sim.run_until(seconds(14));
+    let b = sim.leave("b");
+    sim.run_until(seconds(18));
+    sim.network.lost = 0;
+    sim.network.late = 0;
+    sim.run_until(seconds(20));
+
+    for receiver in ["a", "c"] {
+        for (sender, owner) in [("a", 1), ("c", 3)] {
+            if receiver != sender {
+                let name = format!("{sender} at {receiver}");
+                check_track(
+                    &name,
+                    sim.track(receiver, sender),
+                    owner,
+                    seconds(19),
+                    &[down, up],
+                );
+            }
+        }
+        let of_b = &sim.clients[receiver].tracks[&b.primary()];
+        check_track(
+            &format!("b at {receiver}"),
+            of_b,
+            2,
+            seconds(13),
+            &[down, up],
+        );
+    }
+    for (sender, owner) in [("a", 1), ("c", 3)] {
+        let track = &b.tracks[&sim.clients[sender].primary()];
+        check_track(
+            &format!("{sender} at b"),
+            track,
+            owner,
+            seconds(13),
+            &[down, up],
+        );
+    }
+
+    let of_b = &sim.clients["a"].tracks[&b.primary()];
+    let switches = encodings(of_b);
+    let entered = |from: Duration, encoding| {
+        let found = switches
+            .iter()
+            .find(|(at, e)| *at >= from && *e == encoding);
+        found.map(|(at, _)| *at - from)
+    };
+    assert!(
+        switches.iter().any(|(at, e)| *e == 2 && *at < down),
+        "720 first: {switches:?}"
+    );
+    for (from, encoding) in [(down, 0), (up, 1)] {
+        let took = entered(from, encoding);
+        assert!(
+            took.is_some_and(|took| took < seconds(2)),
+            "to {encoding}: {took:?} in {switches:?}"
+        );
+    }
+
+    let a = &sim.clients["a"];
+    assert!(
+        a.resent > 10 && b.resent > 10,
+        "the bridge asks for what is lost"
+    );
+    let by_rtx = of_b.video.values().filter(|seen| seen.by_rtx).count();
+    assert!(by_rtx > 10, "the bridge answers requests: {by_rtx}");
+    assert!(a.feedback > 1000 && !a.reports.is_empty());
+    let audio = &a.tracks[&b.audio_ssrc()].audio;
+    assert!(audio.values().all(|(from, _)| *from == 2));
+    assert!(audio.len() > 500, "{} audio packets", audio.len());
+    assert_eq!(sim.stats.counters.drops[DropCause::MalformedRtp], 0);
+    assert!(sim.stats.gauges.rtt_count >= 2, "{:?}", sim.stats.gauges);
+    let rtt = sim.stats.gauges.rtt_ms_sum / f64::from(sim.stats.gauges.rtt_count);
+    assert!((40.0..60.0).contains(&rtt), "{rtt} ms");
+
+    let mut summary = String::new();
+    for client in sim.clients.values().chain([&b]) {
+        let seen: Vec<_> = client
+            .tracks
+            .iter()
+            .map(|(ssrc, track)| (ssrc, track.video.len(), track.audio.len(), encodings(track)))
+            .collect();
+        summary += &format!(
+            "{} {seen:?} {} {} {:?}\n",
+            client.id, client.nacked, client.resent, client.key_requests
+        );
+        for (at, text) in &client.messages {
+            summary += &format!("  {at:?} {text}\n");
+        }
+    }
+    summary + &format!("{:?} {:?}", sim.events, sim.stats.counters.drops)
+}
+
+#[test]
+fn three_participants_with_loss_a_layer_switch_a_leave_and_a_late_join() {
+    conference(7);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let first = conference(42);
+    assert_eq!(first, conference(42));
+    assert_ne!(first, conference(43));
+}
+
+#[test]
+fn many_seeds() {
+    for seed in 100..120 {
+        conference(seed);
+    }
+}
+
+#[test]
+fn channel_messages_come_in_the_order_of_the_recordings() {
+    let mut sim = Simulation::new(1);
+    sim.join("a", 1);
+    let classes = |client: &Client| -> Vec<String> {
+        let class = |text: &str| {
+            let value: serde_json::Value = serde_json::from_str(text).expect("it is JSON");
+            value["colibriClass"]
+                .as_str()
+                .expect("it has a class")
+                .to_owned()
+        };
+        client
+            .messages
+            .iter()
+            .map(|(_, text)| class(text))
+            .collect()
+    };
+    assert_eq!(
+        classes(&sim.clients["a"]),
+        ["ServerHello", "ForwardedSources"]
+    );
+    sim.want("a", 180);
+    sim.run_until(seconds(1));
+    sim.join("b", 2);
+    let b = &sim.clients["b"].messages;
+    assert!(
+        b.iter()
+            .any(|(_, text)| text.contains(r#""sourceName":"b-v0", "maxHeight":180"#)),
+        "A had asked before: {b:?}"
+    );
+    assert_eq!(b[0].1, r#"{"colibriClass":"ServerHello"}"#);
+    sim.want("b", 720);
+    sim.run_until(seconds(4));
+    let a = &sim.clients["a"];
+    assert!(
+        a.messages
+            .iter()
+            .any(|(_, text)| text.contains(r#""forwardedSources":["b-v0"]"#))
+    );
+    assert_eq!(a.wanted_height, 720);
+    assert!(classes(a).contains(&"DominantSpeakerEndpointChangeEvent".to_owned()));
+    let told = sim.clients["b"].messages.len();
+    sim.say(
+        "a",
+        r#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"n":1}}"#,
+    );
+    sim.say("a", r#"{"colibriClass":"EndpointStats","jvbRTT":5}"#);
+    let b = &sim.clients["b"].messages[told..];
+    assert_eq!(
+        b[0].1,
+        r#"{"colibriClass":"EndpointMessage","to":"b","from":"a","msgPayload":{"n":1}}"#
+    );
+    assert_eq!(
+        b[1].1,
+        r#"{"colibriClass":"EndpointStats","from":"a","jvbRTT":5}"#
+    );
+    // A mutes: at once B gets nothing of A, and A is told so.
+    sim.say(
+        "a",
+        r#"{"colibriClass":"SourceVideoTypeMessage","sourceName":"a-v0","videoType":"none"}"#,
+    );
+    assert_eq!(sim.clients["a"].wanted_height, 0);
+    let last = sim.clients["b"].messages.last().expect("B was told");
+    assert_eq!(
+        last.1,
+        r#"{"colibriClass":"ForwardedSources","forwardedSources":[]}"#
+    );
+    sim.leave("a");
+    assert_eq!(sim.clients["b"].wanted_height, 0);
+}
+
+#[test]
+fn last_n_of_one_gives_each_receiver_one_picture() {
+    let mut sim = Simulation::new(3);
+    for (number, id) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+        sim.join(id, number);
+        sim.want(id, 180);
+    }
+    sim.run_until(seconds(4));
+    for id in ["a", "b", "c", "d"] {
+        sim.say(id, r#"{"colibriClass":"LastNChangedEvent","lastN":1}"#);
+    }
+    sim.run_for(Duration::from_millis(200));
+    let from = sim.elapsed();
+    sim.run_for(seconds(2));
+    for client in sim.clients.values() {
+        let fresh = client
+            .tracks
+            .values()
+            .filter(|track| track.video.values().any(|seen| seen.at > from));
+        assert_eq!(fresh.count(), 1, "{}", client.id);
+    }
+}
+
+#[test]
+fn silence_is_dropped_without_a_gap_and_mute_by_order_stops_media() {
+    let mut sim = Simulation::new(5);
+    sim.join("a", 1);
+    sim.join("b", 2);
+    sim.want("a", 180);
+    sim.run_until(seconds(2));
+    sim.clients.get_mut("b").expect("it is there").audio_level = 127;
+    sim.run_until(seconds(4));
+    sim.clients.get_mut("b").expect("it is there").audio_level = 40;
+    sim.run_until(seconds(6));
+    let ssrc = sim.clients["b"].audio_ssrc();
+    let heard = |sim: &Simulation| sim.clients["a"].tracks[&ssrc].audio.clone();
+    let before = heard(&sim);
+    let numbers: Vec<u64> = before.keys().copied().collect();
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    let silent = sim.stats.counters.drops[DropCause::Silence];
+    assert!((90..=100).contains(&silent), "{silent}");
+    let force_mute = Some(ForceMute {
+        audio: true,
+        video: true,
+    });
+    sim.update(
+        "b",
+        EndpointUpdate {
+            force_mute,
+            ..EndpointUpdate::default()
+        },
+    );
+    sim.run_for(Duration::from_millis(100));
+    let (muted, seen) = (heard(&sim).len(), sim.track("a", "b").video.len());
+    sim.run_for(seconds(2));
+    assert_eq!(
+        (heard(&sim).len(), sim.track("a", "b").video.len()),
+        (muted, seen)
+    );
+    let force_mute = Some(ForceMute::default());
+    sim.update(
+        "b",
+        EndpointUpdate {
+            force_mute,
+            ..EndpointUpdate::default()
+        },
+    );
+    sim.run_for(seconds(2));
+    assert!(heard(&sim).len() > muted && sim.track("a", "b").video.len() > seen);
+    assert!(
+        heard(&sim)
+            .keys()
+            .zip(heard(&sim).keys().skip(1))
+            .all(|(a, b)| a + 1 == *b)
+    );
+}
+
+#[test]
+fn sources_may_come_after_their_packets_and_go_and_come_back() {
+    let mut sim = Simulation::new(9);
+    sim.join("a", 1);
+    sim.join("b", 2);
+    sim.want("a", 720);
+    sim.run_until(seconds(2));
+    let known = sources(&sim.clients["b"]);
+    for _ in 0..2 {
+        let sources = Some(Vec::new());
+        sim.update(
+            "b",
+            EndpointUpdate {
+                sources,
+                ..EndpointUpdate::default()
+            },
+        );
+        sim.run_for(Duration::from_millis(300));
+        let before = sim.stats.counters.drops[DropCause::UnknownSsrc];
+        sim.run_for(seconds(2));
+        assert!(sim.stats.counters.drops[DropCause::UnknownSsrc] > before);
+        let seen = sim.track("a", "b").video.len();
+        let sources = Some(known.clone());
+        sim.update(
+            "b",
+            EndpointUpdate {
+                sources,
+                ..EndpointUpdate::default()
+            },
+        );
+        sim.run_for(seconds(1));
+        assert!(
+            sim.track("a", "b").video.len() > seen + 20,
+            "the picture is back"
+        );
+    }
+    // The client would have noticed a sequence number used twice.
+    let track = sim.track("a", "b");
+    assert_eq!(track.duplicates, 0);
+    assert!(
+        track
+            .video
+            .keys()
+            .zip(track.video.keys().skip(1))
+            .all(|(a, b)| a + 1 == *b)
+    );
+    assert_eq!(
+        sim.clients["a"].tracks[&sim.clients["b"].audio_ssrc()].duplicates,
+        0
+    );
+}
+
+#[test]
+fn an_ssrc_belongs_to_whoever_named_it_first() {
+    let mut sim = Simulation::new(11);
+    sim.join("a", 1);
+    sim.join("b", 2);
+    sim.join_as("c", 3, false);
+    sim.want("c", 180);
+    let stolen = sources(&sim.clients["a"]);
+    sim.update(
+        "b",
+        EndpointUpdate {
+            sources: Some(stolen),
+            ..EndpointUpdate::default()
+        },
+    );
+    sim.run_until(seconds(4));
+    let track = sim.track("c", "a");
+    assert!(track.video.values().all(|seen| seen.content.owner == 1));
+    assert!(sim.stats.counters.drops[DropCause::UnknownSsrc] > 0);
+    assert_eq!(sim.clients["c"].tracks.len(), 2, "A's audio and video");
+}
+
+#[test]
+fn those_who_fall_silent_are_reported_and_dropped() {
+    let mut sim = Simulation::new(13);
+    sim.join("a", 1);
+    sim.join("b", 2);
+    sim.run_until(seconds(3));
+    // B vanishes without a word.
+    let b = sim.clients.remove("b").expect("it was there");
+    sim.run_until(seconds(14));
+    let status = |active: bool| format!(r#""endpoint":"{}","active":"{active}""#, b.id);
+    let a = &sim.clients["a"].messages;
+    let told = a.iter().find(|(_, text)| text.contains(&status(false)));
+    let (at, _) = told.expect("A was told");
+    assert!((seconds(11)..seconds(13)).contains(at), "{at:?}");
+    sim.run_until(seconds(190));
+    let expired = sim
+        .events
+        .iter()
+        .find(|(_, event)| event.contains("EndpointExpired"));
+    assert!(
+        expired.is_some_and(|(_, event)| event.contains("\"b\"")),
+        "{:?}",
+        sim.events
+    );
+    assert_eq!(sim.stats.gauges.endpoints, 1);
+    assert_eq!(sim.stats.gauges.conferences, 1);
+    sim.command(Command::ExpireConference {
+        conference: CONFERENCE,
+    });
+    sim.run_for(seconds(2));
+    assert_eq!(sim.stats.gauges.conferences, 0);
+}
+
+#[test]
+fn what_is_not_expected_is_counted_and_dropped() {
+    let mut sim = Simulation::new(15);
+    sim.join("a", 1);
+    sim.run_until(seconds(1));
+    let stranger = SocketAddr::from(([203, 0, 113, 9], 5000));
+    let member = sim.clients["a"].address;
+    let mut rtp = vec![0x80u8; 60];
+    rtp[1] = 100;
+    for (from, mut datagram, cause) in [
+        (stranger, rtp.clone(), DropCause::UnknownAddress),
+        (stranger, vec![22u8; 40], DropCause::UnknownAddress),
+        (stranger, vec![0u8; 20], DropCause::UnknownAddress),
+        (member, rtp, DropCause::Forged),
+        (member, vec![200u8; 40], DropCause::NotDemuxed),
+        (member, Vec::new(), DropCause::NotDemuxed),
+    ] {
+        let count = |sim: &Simulation| sim.shard.stats(sim.now).counters.drops[cause];
+        let before = count(&sim);
+        sim.shard
+            .handle_datagram(sim.now, bridge_address(), from, &mut datagram);
+        assert_eq!(count(&sim), before + 1, "{cause:?} for {datagram:?}");
+        assert!(sim.shard.outbox().is_empty(), "no answer to {cause:?}");
+    }
+    assert_eq!(ENCODINGS, 3);
+}

@@ -1529,9 +1529,11 @@ mod tests {
         children.sort_by_key(|child| child.name().to_owned());
         // One candidate stands for all: how many there are is the host's affair.
         children.dedup_by_key(|child| {
-            (child.name() == "candidate")
-                .then(|| "candidate".to_owned())
-                .unwrap_or_else(|| format!("{child:?}"))
+            if child.name() == "candidate" {
+                "candidate".to_owned()
+            } else {
+                format!("{child:?}")
+            }
         });
         for child in children {
             shape(child, depth + 1, lines);

@@ -69,17 +69,35 @@ impl Deployment {
 
     /// Runs `deploy/quickstart` with these arguments on this deployment.
     pub fn quickstart(&self, arguments: &[&str]) -> Result<Output> {
-        Command::new(repository().join("deploy/quickstart"))
+        self.command(arguments)
+            .output()
+            .context("deploy/quickstart did not start")
+    }
+
+    /// Gives the page another client library than npm's.
+    pub fn use_library(&self, path: &str) -> Result<()> {
+        let out = self
+            .command(&["up"])
+            .env("LJM", path)
+            .output()
+            .context("deploy/quickstart did not start")?;
+        ensure!(out.status.success(), "LJM={path}: {}", text(&out.stderr));
+        Ok(())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(repository().join("deploy/quickstart"));
+        command
             .args(arguments)
+            .env_remove("LJM")
             .env("QUICKSTART_DIR", &self.folder)
             .env("PROGRAMS", programs())
             .envs(
                 self.ports
                     .iter()
                     .map(|(name, port)| (name, port.to_string())),
-            )
-            .output()
-            .context("deploy/quickstart did not start")
+            );
+        command
     }
 
     /// What `deploy/quickstart env` prints.

@@ -93,6 +93,20 @@ fn quickstart_keeps_its_word(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
+/// The same two tabs with a current client library, where `LJM` names one.
+fn current_library_sees_and_hears(deployment: &Deployment, page: &str) -> Result<()> {
+    match std::env::var("LJM") {
+        Ok(path) if !path.is_empty() => {
+            deployment.use_library(&path)?;
+            two_tabs_see_and_hear_each_other(deployment, page)
+        }
+        _ => {
+            println!("SKIP: LJM names no current lib-jitsi-meet.min.js, so only npm's was tried");
+            Ok(())
+        }
+    }
+}
+
 #[test]
 fn first_call() -> Result<()> {
     let deployment = Deployment::up(1)?;
@@ -102,5 +116,6 @@ fn first_call() -> Result<()> {
     synthetic_participants_pass(&deployment)?;
     quickstart_keeps_its_word(&deployment)?;
     // A bridge that was just restarted takes the next call.
-    two_tabs_see_and_hear_each_other(&deployment, &page)
+    two_tabs_see_and_hear_each_other(&deployment, &page)?;
+    current_library_sees_and_hears(&deployment, &page)
 }

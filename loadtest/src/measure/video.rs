@@ -378,7 +378,10 @@ impl VideoReceiver {
             self.stats.key_frames += 1;
             self.shown.clear();
         } else if !self.shown.contains(&tag.reference) {
-            self.stats.undecodable += 1;
+            // A stream may be joined in its middle: what came before this
+            // client was told of the source was dropped here, key frame and
+            // all. How long the first picture takes is measured by itself.
+            self.stats.undecodable += u64::from(self.stats.first_frame.is_some());
             self.needs_key = true;
             return;
         }

@@ -101,7 +101,7 @@ async fn round_trip(session: &Session, events: &mut Events) -> Duration {
 
 #[tokio::test]
 async fn logs_in_over_tls_and_asks_without_delay() {
-    let prosody = prosody!(Wishes { tls: true });
+    let prosody = prosody!(Wishes { tls: Some(DOMAIN) });
     for resumption in [false, true] {
         let settings = ClientSettings {
             security: Security::Required,
@@ -128,7 +128,7 @@ async fn logs_in_over_tls_and_asks_without_delay() {
 
 #[tokio::test]
 async fn believes_only_certificates_that_are_trusted_and_for_the_domain() {
-    let prosody = prosody!(Wishes { tls: true });
+    let prosody = prosody!(Wishes { tls: Some(DOMAIN) });
     let base = ClientSettings {
         security: Security::Required,
         ..settings(prosody.c2s, "alice", "a")
@@ -137,24 +137,25 @@ async fn believes_only_certificates_that_are_trusted_and_for_the_domain() {
     let reason = offline(&mut events).await;
     assert!(matches!(reason, Trouble::Certificate(_)), "{reason:?}");
 
-    let trusted = vec![prosody.certificate()];
-    let (_session, mut events) = client(ClientSettings {
-        domain: "other.test".to_owned(),
-        trusted_certificates: trusted,
-        ..base.clone()
-    });
-    let reason = offline(&mut events).await;
-    // Prosody says that it has no such host before TLS begins.
-    assert!(
-        matches!(reason, Trouble::Certificate(_) | Trouble::HostUnknown),
-        "{reason:?}"
-    );
-
     let (_session, mut events) = client(ClientSettings {
         verify_certificate: false,
         ..base
     });
     online(&mut events).await;
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_for_another_name_is_refused() {
+    let prosody = prosody!(Wishes {
+        tls: Some("other.test"),
+    });
+    let (_session, mut events) = client(ClientSettings {
+        security: Security::Required,
+        trusted_certificates: vec![prosody.certificate()],
+        ..settings(prosody.c2s, "alice", "a")
+    });
+    let reason = offline(&mut events).await;
+    assert!(matches!(reason, Trouble::Certificate(_)), "{reason:?}");
 }
 
 #[tokio::test]
@@ -245,11 +246,42 @@ async fn a_cut_connection_loses_nothing() {
     }
 }
 
+/// The server repeats what was not written down; the owner sees it once.
+#[tokio::test]
+async fn a_cut_connection_doubles_nothing_where_a_journal_lags() {
+    let prosody = prosody!(Wishes::default());
+    let proxy = Proxy::to(prosody.c2s);
+    let (alice, mut alices) = client(ClientSettings {
+        resumption: true,
+        journaled: true,
+        ..settings(proxy.port, "alice", "a")
+    });
+    let (bob, mut bobs) = client(settings(prosody.c2s, "bob", "b"));
+    let (jid, _) = online(&mut alices).await;
+    online(&mut bobs).await;
+    for round in 0..3 {
+        for text in ["x", "y", "z"] {
+            bob.send(message(&jid, &format!("{text} {round}")));
+        }
+        for text in ["x", "y", "z"] {
+            assert_eq!(body(&stanza(&mut alices).await), format!("{text} {round}"));
+            if text == "y" {
+                alice.written_down(&alice.stream_state().expect("a resumable stream"));
+            }
+        }
+        proxy.cut();
+        assert_eq!(online(&mut alices).await, (jid.clone(), true));
+    }
+    bob.send(message(&jid, "last"));
+    assert_eq!(body(&stanza(&mut alices).await), "last");
+}
+
 #[tokio::test]
 async fn another_process_resumes_the_stream() {
     let prosody = prosody!(Wishes::default());
     let base = ClientSettings {
         resumption: true,
+        journaled: true,
         ..settings(prosody.c2s, "alice", "a")
     };
     let (bob, mut bobs) = client(settings(prosody.c2s, "bob", "b"));
@@ -264,6 +296,10 @@ async fn another_process_resumes_the_stream() {
     // The owner has not come back from the second: it is not handled yet.
     let state = first.stream_state().expect("a resumable stream");
     assert_eq!(state.handled, 1);
+    first.written_down(&state);
+    // It does, but dies before it has written that down.
+    assert_eq!(events.try_recv(), None);
+    tokio::time::sleep(Duration::from_millis(500)).await;
     first.abandon();
     while timeout(PATIENCE, events.recv())
         .await
@@ -291,6 +327,41 @@ async fn another_process_resumes_the_stream() {
         ..base
     });
     assert_eq!(online(&mut events).await, (jid, false));
+}
+
+/// Prosody merely closes the connection of the process whose stream another
+/// has resumed, and would let it resume in turn, for ever.
+#[tokio::test]
+async fn of_two_processes_the_one_that_went_on_keeps_the_stream() {
+    let prosody = prosody!(Wishes::default());
+    let proxy = Proxy::to(prosody.c2s);
+    let (_bob, mut bobs) = client(settings(prosody.c2s, "bob", "b"));
+    online(&mut bobs).await;
+    let old = ClientSettings {
+        resumption: true,
+        ..settings(proxy.port, "alice", "a")
+    };
+    let (first, mut firsts) = client(old.clone());
+    let (jid, _) = online(&mut firsts).await;
+    proxy.refuse(true);
+    let (second, mut seconds) = client(ClientSettings {
+        port: prosody.c2s,
+        resume: first.stream_state(),
+        ..old
+    });
+    assert_eq!(online(&mut seconds).await, (jid.clone(), true));
+    second.send(message(&format!("bob@{DOMAIN}/b"), "mine"));
+    assert_eq!(body(&stanza(&mut bobs).await), "mine");
+    proxy.refuse(false);
+    loop {
+        match next(&mut firsts).await {
+            SessionEvent::Offline { .. } => {}
+            SessionEvent::Replaced { .. } => break,
+            event => panic!("{event:?}"),
+        }
+    }
+    // The attempt cut the second's connection; it has its stream back.
+    assert_eq!(online(&mut seconds).await, (jid, true));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::login::{self, Login, MANAGEMENT, counter};
 use super::{ClientSettings, ComponentSettings, Delivery, Mark, Request, SessionEvent, Shared};
 use crate::jid::Jid;
 use crate::session::stream::Incoming;
-use crate::session::{Backoff, Trouble, Verdict, Watchdog};
+use crate::session::{Backoff, Receipt, Trouble, Verdict, Watchdog};
 use crate::xml::ns::{CLIENT, PING, STANZAS};
 use crate::xml::{Element, set, xml_ncname};
 
@@ -169,6 +169,9 @@ impl Driver {
                 );
                 self.serve(login).await
             }
+            // The other process comes back when we let go of its stream;
+            // binding the resource anew would end it for good.
+            Ok(Err(trouble @ Trouble::TakenOver)) => End::Replaced(trouble.to_string()),
             Ok(Err(trouble)) => End::Lost(trouble),
             Err(_) => End::Lost(Trouble::TimedOut(LOGIN.as_secs(), "logging in")),
         }
@@ -237,6 +240,8 @@ impl Driver {
             watchdog: Watchdog::new(Instant::now(), self.role.ping_interval()),
             ping: None,
             owes: None,
+            told: 0,
+            lags: false,
             asked: false,
             jid: jid.clone(),
         };
@@ -329,17 +334,23 @@ impl Driver {
 
     /// Tells the server how far the owner has come, if it asked.
     fn acknowledge(&self, connection: &mut Connection, stream: &mut Stream) -> Result<(), Trouble> {
-        let Some(due) = stream.owes else {
-            return Ok(());
-        };
-        let handled = self.shared.handled.get(stream.epoch);
-        let all = handled == self.shared.outgoing().management.received();
-        let now = Instant::now();
-        if !all && now < due {
+        if stream.owes.is_none() && !stream.lags {
             return Ok(());
         }
-        stream.owes = (!all).then(|| now + CATCH_UP);
-        self.shared.handled.awaited.store(!all, Ordering::SeqCst);
+        let handled = self.shared.tellable(stream.epoch);
+        let all = handled == self.shared.outgoing().management.received();
+        let tell = all
+            || match stream.owes {
+                Some(due) => Instant::now() >= due,
+                None => handled != stream.told,
+            };
+        if !tell {
+            return Ok(());
+        }
+        stream.owes = None;
+        stream.told = handled;
+        stream.lags = !all;
+        self.shared.awaited.store(!all, Ordering::SeqCst);
         let mut answer = Element::bare("a", MANAGEMENT);
         set(&mut answer, xml_ncname!("h"), handled.to_string());
         put(connection, &answer)
@@ -371,11 +382,14 @@ impl Driver {
             debug!(name = element.name(), "neither stanza nor known");
             return Ok(None);
         }
-        let number = self.shared.outgoing().management.receive();
-        let mark = number.map(|number| Mark {
-            epoch: stream.epoch,
-            number,
-        });
+        let mark = match self.shared.outgoing().management.receive() {
+            Receipt::Repeated => return Ok(None),
+            Receipt::Uncounted => None,
+            Receipt::Number(number) => Some(Mark {
+                epoch: stream.epoch,
+                number,
+            }),
+        };
         let event = if oversized {
             debug!(
                 from = element.attr("from"),
@@ -399,7 +413,7 @@ impl Driver {
     fn manage(&self, stream: &mut Stream, element: &Element) -> Result<(), Trouble> {
         match element.name() {
             "r" => {
-                self.shared.handled.awaited.store(true, Ordering::SeqCst);
+                self.shared.awaited.store(true, Ordering::SeqCst);
                 stream.owes.get_or_insert(Instant::now() + CATCH_UP);
             }
             "a" => {
@@ -483,6 +497,10 @@ struct Stream {
     ping: Option<String>,
     /// The server asked how far we are; the answer waits no longer than this.
     owes: Option<Instant>,
+    /// What the last answer said.
+    told: u32,
+    /// It said less than had come; the rest follows when the owner is there.
+    lags: bool,
     /// We asked the server, and have no answer yet.
     asked: bool,
     /// Our own address.

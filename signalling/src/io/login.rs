@@ -123,16 +123,22 @@ async fn authenticate(
 /// Asks for the earlier stream. `None`: there is none, or the server has
 /// forgotten it.
 async fn resume(connection: &mut Connection, shared: &Shared) -> Result<Option<Jid>, Trouble> {
-    let (request, bound) = {
+    let (request, bound, told) = {
         let outgoing = shared.outgoing();
         let management = &outgoing.management;
-        let (Some((id, h)), Some(bound)) = (management.resume_request(), management.bound()) else {
+        let (Some(id), Some(bound)) = (management.resumable_id(), management.bound()) else {
             return Ok(None);
+        };
+        // No further than may be told to the server at all.
+        let h = if shared.journaled {
+            shared.tellable(outgoing.epoch)
+        } else {
+            management.received()
         };
         let mut request = Element::bare("resume", MANAGEMENT);
         set(&mut request, xml_ncname!("previd"), id);
         set(&mut request, xml_ncname!("h"), h.to_string());
-        (request, bound.to_owned())
+        (request, bound.to_owned(), h)
     };
     connection.send(&request).await?;
     let answer = connection.element().await?;
@@ -147,10 +153,8 @@ async fn resume(connection: &mut Connection, shared: &Shared) -> Result<Option<J
     let h = counter(&answer)?;
     let jid = Jid::new(&bound).map_err(|error| Trouble::Bind(error.to_string()))?;
     let mut outgoing = shared.outgoing();
-    if let Err(error) = outgoing.management.resumed(h) {
-        // What we hold does not belong to this stream: never try it again.
-        outgoing.management.reset();
-        return Err(Trouble::Protocol(error.to_string()));
+    if outgoing.management.resumed(told, h).is_err() {
+        return Err(Trouble::TakenOver);
     }
     outgoing.online = true;
     Ok(Some(jid))

@@ -55,6 +55,11 @@ pub struct ClientSettings {
     pub resumption: bool,
     /// A stream of an earlier process to resume; needs `resumption`.
     pub resume: Option<StreamState>,
+    /// Whether the owner writes the stream's state down for another process.
+    /// The server is then told of stanzas only after `Session::written_down`:
+    /// Prosody ends a stream that is resumed with a count below the one it
+    /// was told last.
+    pub journaled: bool,
     /// How often the server is pinged.
     pub ping_interval: Duration,
 }
@@ -82,6 +87,7 @@ impl ClientSettings {
             trusted_certificates: Vec::new(),
             resumption: false,
             resume: None,
+            journaled: false,
             ping_interval: PING_INTERVAL,
         }
     }
@@ -163,7 +169,8 @@ pub enum SessionEvent {
     /// comes after `retry`. It has been logged.
     Offline { reason: Trouble, retry: Duration },
     /// Another session took our resource, or our component's name (stream
-    /// error `conflict`). The session rests until `rebind` or `close`.
+    /// error `conflict`), or resumed our stream and went on with it. The
+    /// session rests until `rebind` or `close`.
     Replaced { text: String },
 }
 
@@ -207,6 +214,22 @@ impl Session {
         let outgoing = self.handle.0.outgoing();
         let handled = self.handle.0.handled.get(outgoing.epoch);
         outgoing.management.state(handled)
+    }
+
+    /// Says that this state would survive us; see `journaled`. Call it at
+    /// least every few hundred stanzas: Prosody keeps 500 for resumption.
+    pub fn written_down(&self, state: &StreamState) {
+        let shared = &self.handle.0;
+        let outgoing = shared.outgoing();
+        if outgoing.management.resumable_id() != Some(&state.id) {
+            return;
+        }
+        shared.written.set(Mark {
+            epoch: outgoing.epoch,
+            number: state.handled,
+        });
+        drop(outgoing);
+        shared.wake.notify_one();
     }
 
     /// Logs in anew, with this resource. The way to go on after `Replaced`.
@@ -268,10 +291,11 @@ impl Events {
     }
 
     fn settle(&mut self) {
-        if let Some(mark) = self.last.take()
-            && self.shared.handled.set(mark)
-        {
-            self.shared.wake.notify_one();
+        if let Some(mark) = self.last.take() {
+            self.shared.handled.set(mark);
+            if self.shared.awaited.load(Ordering::SeqCst) {
+                self.shared.wake.notify_one();
+            }
         }
     }
 }
@@ -297,26 +321,20 @@ impl Delivery {
     }
 }
 
-/// How far the owner has come, written by `Events`, read by the thread.
+/// How far the owner has come, written by its threads, read by ours. Epoch in
+/// the upper half, number in the lower: a later stream is always greater, so
+/// what is left of an earlier one cannot go back.
 #[derive(Default)]
-struct Handled {
-    /// Epoch in the upper half, number in the lower: a later stream is
-    /// always greater, so what is left of an earlier one cannot go back.
-    position: AtomicU64,
-    /// The thread waits for the owner to catch up.
-    awaited: AtomicBool,
-}
+struct Position(AtomicU64);
 
-impl Handled {
-    /// Returns whether the thread wants to know.
-    fn set(&self, Mark { epoch, number }: Mark) -> bool {
+impl Position {
+    fn set(&self, Mark { epoch, number }: Mark) {
         let position = u64::from(epoch) << 32 | u64::from(number);
-        self.position.fetch_max(position, Ordering::SeqCst);
-        self.awaited.load(Ordering::SeqCst)
+        self.0.fetch_max(position, Ordering::SeqCst);
     }
 
     fn get(&self, epoch: u32) -> u32 {
-        let position = self.position.load(Ordering::SeqCst);
+        let position = self.0.load(Ordering::SeqCst);
         if (position >> 32) as u32 == epoch {
             position as u32
         } else {
@@ -336,7 +354,13 @@ enum Request {
 /// What both ends see.
 struct Shared {
     outgoing: Mutex<Outgoing>,
-    handled: Handled,
+    /// Stanzas the owner is done with.
+    handled: Position,
+    /// Stanzas the owner has written down as such.
+    written: Position,
+    journaled: bool,
+    /// The thread waits for the owner to catch up.
+    awaited: AtomicBool,
     request: Mutex<Option<Request>>,
     /// Something to write, or the owner has caught up.
     wake: Notify,
@@ -358,6 +382,16 @@ impl Shared {
         self.outgoing
             .lock()
             .expect("no one panics while holding the queue")
+    }
+
+    /// How many stanzas the server may be told of.
+    fn tellable(&self, epoch: u32) -> u32 {
+        let handled = self.handled.get(epoch);
+        if self.journaled {
+            handled.min(self.written.get(epoch))
+        } else {
+            handled
+        }
     }
 
     fn request(&self, request: Request) {
@@ -390,22 +424,26 @@ pub fn component(settings: ComponentSettings) -> (Session, Events) {
 }
 
 fn start(role: driver::Role, management: Management) -> (Session, Events) {
-    let handled = Handled::default();
-    handled.set(Mark {
+    let start = Mark {
         epoch: 0,
         number: management.received(),
-    });
+    };
     let shared = Arc::new(Shared {
         outgoing: Mutex::new(Outgoing {
             online: false,
             epoch: 0,
             management,
         }),
-        handled,
+        handled: Position::default(),
+        written: Position::default(),
+        journaled: matches!(&role, driver::Role::Client(settings) if settings.journaled),
+        awaited: AtomicBool::new(false),
         request: Mutex::new(None),
         wake: Notify::new(),
         requested: Notify::new(),
     });
+    shared.handled.set(start);
+    shared.written.set(start);
     let (sender, receiver) = mpsc::channel(MAX_EVENTS);
     driver::spawn(role, Arc::clone(&shared), sender);
     let session = Session {

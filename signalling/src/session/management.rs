@@ -25,7 +25,9 @@ pub struct StreamState {
     pub bound: String,
     /// How long the server keeps the stream after a loss, seconds, if it said.
     pub max: Option<u32>,
-    /// Stanzas received *and handled by the owner*, modulo 2^32.
+    /// Stanzas received *and handled by the owner*, modulo 2^32. The server
+    /// must not have been told of more, or it ends the stream instead of
+    /// resuming it (seen with Prosody 0.12).
     pub handled: u32,
     /// Our stanzas that the server has acknowledged, modulo 2^32.
     pub acknowledged: u32,
@@ -54,6 +56,17 @@ pub struct BadAcknowledgement {
     pub sent: u32,
 }
 
+/// What a stanza is to the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// Stanzas are not counted on this stream.
+    Uncounted,
+    /// Sent again after a loss, though it had come.
+    Repeated,
+    /// Its number on this stream.
+    Number(u32),
+}
+
 /// The stream to come back to.
 #[derive(Clone, Debug)]
 struct Resumable {
@@ -69,6 +82,8 @@ pub struct Management {
     /// Both sides count stanzas on the present stream.
     counting: bool,
     received: u32,
+    /// Stanzas to come that came before the last loss.
+    repeated: u32,
     acknowledged: u32,
     queue: VecDeque<Element>,
     /// How many of `queue` were written on the present connection.
@@ -86,6 +101,7 @@ impl Management {
             }),
             counting: false,
             received: state.handled,
+            repeated: 0,
             acknowledged: state.acknowledged,
             queue: state.unacknowledged.into(),
             written: 0,
@@ -106,10 +122,9 @@ impl Management {
         })
     }
 
-    /// Id and `h` for `<resume/>`, if there is a stream to resume.
-    pub fn resume_request(&self) -> Option<(&str, u32)> {
-        let resumable = self.resumable.as_ref()?;
-        Some((&resumable.id, self.received))
+    /// The id for `<resume/>`, if there is a stream to resume.
+    pub fn resumable_id(&self) -> Option<&str> {
+        Some(&self.resumable.as_ref()?.id)
     }
 
     /// The JID of the stream that can be resumed.
@@ -128,6 +143,7 @@ impl Management {
     pub fn enabled(&mut self, bound: &str, resume: Option<(String, Option<u32>)>) {
         self.counting = true;
         self.received = 0;
+        self.repeated = 0;
         self.acknowledged = 0;
         self.resumable = resume.map(|(id, max)| Resumable {
             id,
@@ -136,9 +152,11 @@ impl Management {
         });
     }
 
-    /// `<resumed/>` came with the server's `h`: what it lacks is written again.
-    pub fn resumed(&mut self, h: u32) -> Result<usize, BadAcknowledgement> {
+    /// `<resumed/>` came with the server's `h`, in answer to `told`: what
+    /// either side lacks is sent again.
+    pub fn resumed(&mut self, told: u32, h: u32) -> Result<usize, BadAcknowledgement> {
         self.counting = true;
+        self.repeated = self.received.wrapping_sub(told);
         self.written = self.queue.len();
         let taken = self.acknowledge(h)?;
         self.written = 0;
@@ -197,13 +215,17 @@ impl Management {
         self.queue.len() >= MAX_UNACKNOWLEDGED
     }
 
-    /// A stanza came. Returns its number on this stream; `None` if stanzas
-    /// are not counted.
-    pub fn receive(&mut self) -> Option<u32> {
-        self.counting.then(|| {
-            self.received = self.received.wrapping_add(1);
-            self.received
-        })
+    /// A stanza came.
+    pub fn receive(&mut self) -> Receipt {
+        if !self.counting {
+            return Receipt::Uncounted;
+        }
+        if self.repeated > 0 {
+            self.repeated -= 1;
+            return Receipt::Repeated;
+        }
+        self.received = self.received.wrapping_add(1);
+        Receipt::Number(self.received)
     }
 
     /// How many stanzas came on this stream.
@@ -261,7 +283,10 @@ mod tests {
         let mut management = Management::default();
         assert!(management.push(stanza(1)));
         assert_eq!(write_all(&mut management), ["1"]);
-        assert_eq!((management.pending(), management.receive()), (0, None));
+        assert_eq!(
+            (management.pending(), management.receive()),
+            (0, Receipt::Uncounted)
+        );
         assert_eq!(management.state(0), None);
     }
 
@@ -273,14 +298,18 @@ mod tests {
         }
         assert_eq!(write_all(&mut management).len(), 5);
         assert_eq!(management.acknowledge(2), Ok(2));
-        assert_eq!(management.receive(), Some(1));
+        for number in 1..=3 {
+            assert_eq!(management.receive(), Receipt::Number(number));
+        }
         management.disconnected();
         management.push(stanza(6));
-        assert_eq!(management.resume_request(), Some(("s", 1)));
-        assert_eq!(management.resumed(4), Ok(2));
+        assert_eq!(management.resumable_id(), Some("s"));
+        // The third was not written down, so the server sends it again.
+        assert_eq!(management.resumed(2, 4), Ok(2));
         assert_eq!(write_all(&mut management), ["5", "6"]);
         assert_eq!(management.acknowledge(6), Ok(2));
-        assert_eq!(management.receive(), Some(2));
+        assert_eq!(management.receive(), Receipt::Repeated);
+        assert_eq!(management.receive(), Receipt::Number(4));
     }
 
     #[test]
@@ -300,9 +329,9 @@ mod tests {
         assert_eq!(read, state);
 
         let mut other = Management::restore(read);
-        assert_eq!(other.resume_request(), Some(("s", 3)));
+        assert_eq!((other.resumable_id(), other.received()), (Some("s"), 3));
         assert_eq!(other.bound(), Some("a@b/c"));
-        other.resumed(2).expect("two of three");
+        other.resumed(3, 2).expect("two of three");
         assert_eq!(write_all(&mut other), ["3"]);
     }
 
@@ -312,7 +341,7 @@ mod tests {
         management.push(stanza(1));
         management.disconnected();
         assert_eq!(management.unwritten(), None);
-        assert_eq!(management.resume_request(), None);
+        assert_eq!(management.resumable_id(), None);
     }
 
     #[test]
@@ -365,7 +394,7 @@ mod tests {
                     _ => {
                         management.disconnected();
                         let h = start.wrapping_add(server.len() as u32);
-                        prop_assert!(management.resumed(h).is_ok());
+                        prop_assert!(management.resumed(0, h).is_ok());
                     }
                 }
             }

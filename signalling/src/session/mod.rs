@@ -17,7 +17,7 @@ mod trouble;
 mod watchdog;
 
 pub use backoff::Backoff;
-pub use management::{Management, StreamState};
+pub use management::{Management, Receipt, StreamState};
 pub use trouble::Trouble;
 pub use watchdog::{Verdict, Watchdog};
 

@@ -36,6 +36,10 @@ pub enum Trouble {
     /// The resource could not be bound.
     #[error("the resource was refused: {0}")]
     Bind(String),
+    /// The server has stanzas on our stream that we never sent: another
+    /// process resumed it and went on.
+    #[error("another process has resumed the stream and gone on with it")]
+    TakenOver,
     /// The server ended the stream with an error (RFC 6120 §4.9).
     #[error("stream error {condition}: {text}")]
     StreamError { condition: String, text: String },
@@ -94,6 +98,7 @@ impl Trouble {
             Self::Bind(_) => {
                 "check that no other program uses the same account with the same resource"
             }
+            Self::TakenOver => "let only one process use a stream that was written down",
             Self::StreamError { .. } | Self::Closed => "see the server's log",
             Self::TimedOut(..) | Self::Unanswered | Self::Unacknowledged(_) | Self::Io(_) => {
                 "check the network and the load of the server"

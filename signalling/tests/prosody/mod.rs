@@ -21,8 +21,8 @@ pub(crate) const PASSWORD: &str = "correct horse";
 /// What a test wants otherwise than usual.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Wishes {
-    /// The server has a certificate and offers TLS.
-    pub(crate) tls: bool,
+    /// The server offers TLS, with a certificate for this name.
+    pub(crate) tls: Option<&'static str>,
 }
 
 pub(crate) struct Prosody {
@@ -50,9 +50,8 @@ impl Prosody {
             let content = format!("return {{ [\"password\"] = \"{PASSWORD}\" }}");
             fs::write(accounts.join(format!("{account}.dat")), content).expect("an account");
         }
-        if wishes.tls {
-            fs::create_dir_all(folder.join("certs")).expect("a folder");
-            certificate(&folder.join("certs"), DOMAIN);
+        if let Some(name) = wishes.tls {
+            make_certificate(&folder, name);
         }
         let mut prosody = Self {
             user: output("id", &["-u"]) == "0" && !output("id", &["-u", "prosody"]).is_empty(),
@@ -77,7 +76,7 @@ impl Prosody {
     /// The certificate, self-signed and marked as an authority, as Debian's
     /// packages of Jitsi make it.
     pub(crate) fn certificate(&self) -> PathBuf {
-        self.folder.join(format!("certs/{DOMAIN}.crt"))
+        self.folder.join("server.crt")
     }
 
     /// Kills the server.
@@ -129,11 +128,18 @@ impl Prosody {
     fn config(&self, wishes: Wishes) -> String {
         let folder = self.folder.display();
         let (c2s, component) = (self.c2s, self.component);
-        let tls = if wishes.tls { "\"tls\";" } else { "" };
+        let (tls, certificate) = match wishes.tls {
+            Some(_) => (
+                "'tls';",
+                format!(
+                    "ssl = {{ certificate = '{folder}/server.crt', key = '{folder}/server.key' }}\n"
+                ),
+            ),
+            None => ("", String::new()),
+        };
         format!(
             "pidfile = '{folder}/prosody.pid'\n\
              data_path = '{folder}/data'\n\
-             certificates = '{folder}/certs'\n\
              log = {{ {{ levels = {{ min = 'debug' }}, to = 'file', filename = '{folder}/prosody.log' }} }}\n\
              daemonize = false\n\
              interfaces = {{ '127.0.0.1' }}\n\
@@ -146,6 +152,7 @@ impl Prosody {
              c2s_require_encryption = false\n\
              authentication = 'internal_hashed'\n\
              VirtualHost('{DOMAIN}')\n\
+             {certificate}\
              Component('{COMPONENT}')\n\
              component_secret = '{SECRET}'\n"
         )
@@ -162,8 +169,8 @@ impl Drop for Prosody {
     }
 }
 
-fn certificate(folder: &Path, domain: &str) {
-    let path = |extension: &str| folder.join(format!("{domain}.{extension}"));
+fn make_certificate(folder: &Path, domain: &str) {
+    let path = |extension: &str| folder.join(format!("server.{extension}"));
     let made = Command::new("openssl")
         .args([
             "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
@@ -198,6 +205,7 @@ pub(crate) struct Proxy {
     pub(crate) port: u16,
     streams: Arc<Mutex<Vec<TcpStream>>>,
     frozen: Arc<AtomicBool>,
+    refusing: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -207,11 +215,16 @@ impl Proxy {
             port: listener.local_addr().expect("a bound socket").port(),
             streams: Arc::default(),
             frozen: Arc::default(),
+            refusing: Arc::default(),
         };
         let (streams, frozen) = (Arc::clone(&proxy.streams), Arc::clone(&proxy.frozen));
+        let refusing = Arc::clone(&proxy.refusing);
         thread::spawn(move || {
             for client in listener.incoming() {
                 let client = client.expect("a connection");
+                if refusing.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else {
                     continue;
                 };
@@ -236,6 +249,11 @@ impl Proxy {
         for stream in self.streams.lock().expect("no panics").drain(..) {
             stream.shutdown(Shutdown::Both).ok();
         }
+    }
+
+    /// Closes new connections at once, or no longer.
+    pub(crate) fn refuse(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::SeqCst);
     }
 
     /// Swallows all that is sent, or no longer.

@@ -333,6 +333,8 @@ impl Conference {
             .handle(turn.now, local, from, datagram)
         {
             Ok(received) => {
+                // Media may come by another path, and takes ours along.
+                endpoint.peer.refresh();
                 // DTLS records are not authentic until much later.
                 if proves {
                     endpoint.last_activity = Some(turn.now);

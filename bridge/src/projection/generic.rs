@@ -22,8 +22,6 @@ struct Stretch {
     encoding: u8,
     first: PacketIndex,
     last: PacketIndex,
-    /// `last` ended a frame.
-    complete: bool,
     /// Packets above `last` do not belong to it.
     closed: bool,
     sequence_delta: u64,
@@ -120,7 +118,6 @@ impl Generic {
         }
         let stretch = self.stretches.back_mut().expect("a stretch is in progress");
         stretch.last = packet.index;
-        stretch.complete = packet.marker;
         if packet.timestamp != stretch.timestamp {
             stretch.timestamp = packet.timestamp;
             let timestamp = packet.timestamp.wrapping_add(stretch.timestamp_delta);
@@ -155,16 +152,14 @@ impl Generic {
     }
 
     fn begin(&mut self, packet: &IncomingVideo<'_>, output: &mut Output) {
-        let complete = self.stretches.back().is_none_or(|newest| newest.complete);
         self.close();
-        let index = output.highest.0 + if complete { 1 } else { 2 };
+        let index = output.highest.0 + 1;
         let timestamp = output.next_timestamp(packet.arrival);
         output.begin_frame(timestamp, packet.arrival);
         self.stretches.push_back(Stretch {
             encoding: packet.encoding,
             first: packet.index,
             last: packet.index,
-            complete: packet.marker,
             closed: false,
             sequence_delta: index.wrapping_sub(packet.index.0),
             timestamp_delta: timestamp.wrapping_sub(packet.timestamp),

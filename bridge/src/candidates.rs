@@ -4,12 +4,13 @@
 //! `ice4j.harvest`. Out: the local addresses to bind ([`usable`]), and the ICE
 //! candidates every endpoint is offered ([`candidates`]): a host candidate for
 //! each, and a server-reflexive one for each static mapping that fits.
-//! Priorities are those of RFC 8445 §5.1.2.1. There is no trickle.
+//! There is no trickle.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::command::{Candidate, CandidateKind};
+use crate::transport::candidate_priority;
 
 /// One address of one network interface that is up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,65 +89,35 @@ impl Harvest {
 /// The candidates for sockets bound to `bases`, hosts first.
 pub fn candidates(bases: &[SocketAddr], mappings: &[StaticMapping]) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
-    for (index, base) in bases.iter().enumerate() {
-        let local = local_preference(base.ip(), index, bases.len());
-        found.push(candidate(CandidateKind::Host, *base, None, local, index));
+    for base in bases {
+        found.push(Candidate {
+            kind: CandidateKind::Host,
+            address: *base,
+            base: None,
+            priority: candidate_priority(CandidateKind::Host, base.ip(), bases.len()),
+            foundation: (found.len() + 1).to_string(),
+        });
     }
-    for (index, base) in bases.iter().enumerate() {
-        let local = local_preference(base.ip(), index, bases.len());
+    let kind = CandidateKind::ServerReflexive;
+    for base in bases {
         let fitting = mappings
             .iter()
             .filter(|m| m.local == base.ip() && m.local_port.is_none_or(|p| p == base.port()));
         for mapping in fitting {
-            let public =
-                SocketAddr::new(mapping.public, mapping.public_port.unwrap_or(base.port()));
-            if found.iter().all(|c| c.address != public) {
-                let foundation = found.len();
-                let kind = CandidateKind::ServerReflexive;
-                found.push(candidate(kind, public, Some(*base), local, foundation));
+            let port = mapping.public_port.unwrap_or(base.port());
+            let address = SocketAddr::new(mapping.public, port);
+            if found.iter().all(|c| c.address != address) {
+                found.push(Candidate {
+                    kind,
+                    address,
+                    base: Some(*base),
+                    priority: candidate_priority(kind, base.ip(), bases.len()),
+                    foundation: (found.len() + 1).to_string(),
+                });
             }
         }
     }
     found
-}
-
-fn candidate(
-    kind: CandidateKind,
-    address: SocketAddr,
-    base: Option<SocketAddr>,
-    local_preference: u32,
-    foundation: usize,
-) -> Candidate {
-    // Type preferences of RFC 8445 §5.1.2.2; the component is always 1.
-    let type_preference = match kind {
-        CandidateKind::Host => 126,
-        CandidateKind::PeerReflexive => 110,
-        CandidateKind::ServerReflexive => 100,
-        CandidateKind::Relayed => 0,
-    };
-    Candidate {
-        kind,
-        address,
-        base,
-        priority: (type_preference << 24) + (local_preference << 8) + 255,
-        foundation: (foundation + 1).to_string(),
-    }
-}
-
-/// 65535 for the only address, as RFC 8445 §5.1.2.1 wants; else the order of
-/// ice4j (global IPv6, link-local IPv6, IPv4) with loopback last, and no two
-/// addresses alike.
-fn local_preference(address: IpAddr, index: usize, of: usize) -> u32 {
-    if of < 2 {
-        return 65535;
-    }
-    let class = match address {
-        _ if address.is_loopback() => 5,
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => 30,
-        IpAddr::V6(_) => 40,
-        IpAddr::V4(_) => 10,
-    };
-    class * 256 + 255 - u32::try_from(index.min(255)).expect("at most 255")
 }
 
 /// Whether an address is of use only inside one site: RFC 1918, fc00::/7 and
@@ -294,8 +265,8 @@ mod tests {
         assert_eq!(mapped.kind, CandidateKind::ServerReflexive);
         assert_eq!(mapped.address, SocketAddr::new(ip("203.0.113.7"), 443));
         assert_eq!(mapped.base, Some(bases[0]));
-        let priorities: BTreeSet<_> = found.iter().map(|c| c.priority).collect();
-        assert_eq!(priorities.len(), 4, "priorities differ: {found:?}");
+        let foundations: BTreeSet<_> = found.iter().map(|c| &c.foundation).collect();
+        assert_eq!(foundations.len(), 4, "foundations differ: {found:?}");
         assert!(found[1].priority > found[0].priority, "IPv6 first");
         assert!(mapped.priority < found[2].priority, "reflexive last");
     }

@@ -37,6 +37,7 @@ use crate::command::{
 };
 use crate::id::{ConferenceId, EndpointId, SourceName};
 use crate::rtp::{PayloadType, Ssrc};
+use crate::transport::local_credentials;
 
 /// Conferences at once. Far beyond what one host can carry; the bound only
 /// keeps a focus gone wild from filling the memory.
@@ -589,15 +590,14 @@ impl Colibri {
         transport
     }
 
-    /// Fresh ICE credentials: 48 random bits after the prefix, of the 24 that
-    /// RFC 8445 §5.3 wants, and over 128 in the password. The two digits after the prefix are
-    /// the worker's, so that a check finds its shard without a shared map.
+    /// Fresh ICE credentials. They name the worker, so that a check finds its
+    /// shard without a shared map.
     fn credentials(&mut self, worker: usize) -> IceCredentials {
-        let prefix = &self.settings.ufrag_prefix;
-        let random = Alphanumeric.sample_string(&mut self.rng, 8);
+        let worker = u8::try_from(worker).expect("the configuration allows 256 workers");
+        let credentials = local_credentials(worker, &self.rng.random());
         IceCredentials {
-            ufrag: format!("{prefix}{worker:02x}{random}"),
-            pwd: Alphanumeric.sample_string(&mut self.rng, 24),
+            ufrag: format!("{}{}", self.settings.ufrag_prefix, credentials.ufrag),
+            ..credentials
         }
     }
 

@@ -620,7 +620,7 @@ impl Participant {
                     self.room.publish(names);
                 }
             }
-            Event::SourcesAdded(sources) => self.receiver.add(&sources),
+            Event::SourcesAdded(sources) => self.receiver.add(&self.clock, &sources),
             Event::SourcesRemoved(sources) => self.receiver.remove(&sources),
             Event::Left(owner) => self.receiver.remove_owner(&owner),
             Event::Terminated => self.end_session(),

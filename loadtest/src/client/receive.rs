@@ -2,7 +2,7 @@
 //! client sends for them (receiver reports, NACK, PLI, transport-wide
 //! congestion control).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rtc_shared::marshal::Unmarshal;
@@ -35,6 +35,11 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_STREAMS: usize = 4096;
 /// Arrivals reported in one feedback packet.
 const MAX_ARRIVALS: usize = 400;
+/// Packets kept whose SSRC is not signalled yet: a sender's media may overtake
+/// the source-add that tells of it.
+const MAX_EARLY: usize = 1024;
+/// How long they are kept.
+const EARLY: Duration = Duration::from_secs(2);
 /// Blocks of a receiver report (RFC 3550 §6.4.2).
 const MAX_BLOCKS: usize = 31;
 
@@ -56,7 +61,7 @@ enum Route {
 pub struct ReceiveStats {
     pub packets: u64,
     pub octets: u64,
-    /// Packets of SSRCs that nobody has signalled (yet).
+    /// Packets of SSRCs that nobody had signalled yet.
     pub unsignalled: u64,
     pub malformed: u64,
     /// Sender reports whose RTP time is not that of the packets around them.
@@ -92,6 +97,7 @@ pub struct Receiver {
     pub audio: BTreeMap<u16, AudioReceiver>,
     pub video: BTreeMap<StreamId, VideoReceiver>,
     reception: BTreeMap<u32, Reception>,
+    early: VecDeque<(Instant, rtp::Packet)>,
     arrivals: BTreeMap<u64, Instant>,
     newest_arrival: Option<u64>,
     reported_to: Option<u64>,
@@ -114,6 +120,7 @@ impl Receiver {
             audio: BTreeMap::new(),
             video: BTreeMap::new(),
             reception: BTreeMap::new(),
+            early: VecDeque::new(),
             arrivals: BTreeMap::new(),
             newest_arrival: None,
             reported_to: None,
@@ -130,6 +137,9 @@ impl Receiver {
         self.formats = formats;
         self.sources = sources;
         self.reception.clear();
+        self.early.clear();
+        self.audio.values_mut().for_each(AudioReceiver::restart);
+        self.video.values_mut().for_each(VideoReceiver::restart);
         self.arrivals.clear();
         self.newest_arrival = None;
         self.reported_to = None;
@@ -137,11 +147,18 @@ impl Receiver {
     }
 
     /// source-add.
-    pub fn add(&mut self, sources: &ConferenceSources) {
+    pub fn add(&mut self, clock: &Clock, sources: &ConferenceSources) {
         for (owner, more) in &sources.0 {
             self.sources.merge(owner, more);
         }
         self.route();
+        for (arrival, packet) in std::mem::take(&mut self.early) {
+            if self.routes.contains_key(&packet.header.ssrc) {
+                self.deliver(arrival, clock, &packet);
+            } else {
+                self.early.push_back((arrival, packet));
+            }
+        }
     }
 
     /// source-remove.
@@ -205,10 +222,23 @@ impl Receiver {
         };
         self.stats.packets += 1;
         self.stats.octets += octets;
+        self.note_arrival(now, &packet.header);
+        if self.routes.contains_key(&packet.header.ssrc) {
+            self.deliver(now, clock, &packet);
+            return;
+        }
+        self.stats.unsignalled += 1;
+        let fresh = |(arrival, _): &(Instant, rtp::Packet)| now < *arrival + EARLY;
+        while self.early.len() >= MAX_EARLY || self.early.front().is_some_and(|p| !fresh(p)) {
+            self.early.pop_front();
+        }
+        self.early.push_back((now, packet));
+    }
+
+    /// Hands a packet to the stream it belongs to.
+    fn deliver(&mut self, now: Instant, clock: &Clock, packet: &rtp::Packet) {
         let header = &packet.header;
-        self.note_arrival(now, header);
         let Some(route) = self.routes.get(&header.ssrc).copied() else {
-            self.stats.unsignalled += 1;
             return;
         };
         let rate = match route {
@@ -583,7 +613,7 @@ mod tests {
         let video = &receiver.video[&(0, Kind::Camera)].stats;
         assert_eq!((video.lost, video.recovered, video.undecodable), (0, 0, 0));
         assert!(video.frames >= 598, "{} frames", video.frames);
-        // The two other encodings are nobody's.
+        // The two other encodings are signalled by nobody.
         assert!(receiver.stats.unsignalled > 0 && receiver.stats.nacks == 0);
         let reported: u64 = feedbacks
             .iter()
@@ -621,6 +651,43 @@ mod tests {
             assert_eq!(read.recv_deltas, feedback.recv_deltas);
             assert_eq!(read.base_sequence_number, feedback.base_sequence_number);
         }
+    }
+
+    /// Media that overtakes the source-add is not lost.
+    #[test]
+    fn early_packets_wait_for_their_source() {
+        let start = Instant::now();
+        let clock = Clock {
+            epoch: start,
+            epoch_ntp: 0,
+        };
+        let mut rng = SmallRng::seed_from_u64(4);
+        let mut sender = Sender::new(FORMATS.clone(), CAMERA.len(), &mut rng);
+        let mut audio = AudioSource::new(1, 0, 1, 0, start);
+        let mut video = VideoSource::new(1, 0, Codec::Vp8, &CAMERA, 5, start);
+        let mut receiver = Receiver::new(1, BTreeMap::from([("abcd1234".to_owned(), 0)]), start);
+        receiver.begin(FORMATS.clone(), ConferenceSources::default());
+        for ms in 0..500 {
+            let now = start + Duration::from_millis(ms);
+            sender.poll(now, start, &mut audio, &mut video, |packet| {
+                receiver.receive(now, &clock, bytes::Bytes::copy_from_slice(packet));
+                true
+            });
+        }
+        let mut sources = ConferenceSources::default();
+        sources.merge(
+            "abcd1234",
+            &sender.signalled("abcd1234", 1).without_simulcast(),
+        );
+        receiver.add(&clock, &sources);
+        assert_eq!(receiver.audio[&0].stats.received, 25);
+        let video = &receiver.video[&(0, Kind::Camera)].stats;
+        assert!(video.frames >= 14 && video.undecodable == 0);
+        assert!(video.delay.quantile_ms(1.0) < 1.0);
+        assert!(
+            !receiver.early.is_empty(),
+            "two encodings are still nobody's"
+        );
     }
 
     #[test]

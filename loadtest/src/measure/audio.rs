@@ -128,6 +128,12 @@ impl AudioReceiver {
         self.count(now, epoch, &tag);
     }
 
+    /// A new session begins: what is sent until its first packet was not for
+    /// this receiver, and numbers may start anew under the same SSRC.
+    pub fn restart(&mut self) {
+        self.newest = None;
+    }
+
     /// The sender stopped at `end` after `sent` packets; what is still out at
     /// that time is lost.
     pub fn close(&mut self, end: Instant, sent: u32) {

@@ -378,10 +378,8 @@ impl VideoReceiver {
             self.stats.key_frames += 1;
             self.shown.clear();
         } else if !self.shown.contains(&tag.reference) {
-            // A stream may be joined in its middle: what came before this
-            // client was told of the source was dropped here, key frame and
-            // all. How long the first picture takes is measured by itself.
-            self.stats.undecodable += u64::from(self.stats.first_frame.is_some());
+            self.stats.undecodable += 1;
+            tracing::debug!(?tag, shown = ?self.shown.back(), "picture without its reference");
             self.needs_key = true;
             return;
         }
@@ -400,6 +398,10 @@ impl VideoReceiver {
             .is_none_or(|(height, _)| height != tag.height)
         {
             self.stats.height = Some((tag.height, now));
+        }
+        if let Some((_, since)) = self.wanted.take_if(|(height, _)| *height == tag.height) {
+            let took = now.saturating_duration_since(since).as_secs_f64() * 1e3;
+            self.stats.switch_ms.push(took);
         }
     }
 
@@ -474,6 +476,11 @@ impl VideoReceiver {
             return (numbers, !first);
         }
         (numbers, false)
+    }
+
+    /// A new session begins: numbers may start anew under the same SSRC.
+    pub fn restart(&mut self) {
+        self.ssrc = None;
     }
 
     /// The SSRC the packets come on.
@@ -694,6 +701,26 @@ mod tests {
             (0, 0, 0)
         );
         assert!(stats.frames >= 29);
+    }
+
+    #[test]
+    fn the_time_to_a_height_is_measured() {
+        let start = Instant::now();
+        let mut receiver = VideoReceiver::new(EXPECTED);
+        receiver.want_height(start, 180);
+        for packet in &forwarded(0, start) {
+            receive(&mut receiver, packet, Duration::from_millis(40), start);
+        }
+        let end = start + Duration::from_secs(2);
+        receiver.want_height(end, 180);
+        receiver.want_height(end, 720);
+        receiver.close(end);
+        let took = receiver.stats.switch_ms.as_slice();
+        assert!(
+            matches!(took, [ms] if (40.0..80.0).contains(ms)),
+            "{took:?}"
+        );
+        assert_eq!(receiver.stats.unmet, 1);
     }
 
     #[test]

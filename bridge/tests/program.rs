@@ -208,7 +208,10 @@ fn a_bridge_without_xmpp_serves_its_operators_and_ends_on_sigterm() {
         assert!(metrics.lines().any(|l| l == line), "{line} in\n{metrics}");
     }
 
-    assert_eq!(get(ports.private, "/debug").0, 404);
+    let (status, debug) = get(ports.private, "/debug");
+    assert_eq!(status, 200);
+    assert!(debug.contains("\"xmpp\":{}"), "{debug}");
+    assert_eq!(get(ports.private, "/debug/none").0, 404);
     assert_eq!(get(ports.private, "/colibri-ws/here/1/a?pwd=x").0, 404);
     assert_eq!(get(ports.public, "/about/health").0, 404);
     assert_eq!(get(ports.public, "/colibri-ws/there/1/a?pwd=x").0, 404);

@@ -378,7 +378,9 @@ impl VideoReceiver {
             self.stats.key_frames += 1;
             self.shown.clear();
         } else if !self.shown.contains(&tag.reference) {
-            self.stats.undecodable += 1;
+            // A stream may be joined in its middle, where the client learns of
+            // the source late; what the first picture takes is measured by itself.
+            self.stats.undecodable += u64::from(self.stats.first_frame.is_some());
             tracing::debug!(?tag, shown = ?self.shown.back(), "picture without its reference");
             self.needs_key = true;
             return;

@@ -146,7 +146,7 @@ impl Context<'_> {
         let Some(known) = self.registry.get(bridge) else {
             return;
         };
-        if !known.operational() {
+        if !known.usable() {
             self.lost.push(registry::Event::Lost {
                 bridge: bridge.clone(),
                 why: "it does not answer, and calls on it fail",

@@ -183,13 +183,13 @@ impl Focus {
     fn iq(&mut self, now: Instant, link: Link, iq: &Iq) {
         let payload = match &iq.kind {
             Kind::Result(payload) => {
-                if let Some(expected) = self.out.answered(iq) {
+                if let Some(expected) = self.out.answered(link, iq) {
                     self.dispatch(now, expected, Ok(payload.clone()));
                 }
                 return;
             }
             Kind::Error(error) => {
-                if let Some(expected) = self.out.answered(iq) {
+                if let Some(expected) = self.out.answered(link, iq) {
                     self.dispatch(now, expected, Err(Failure::Refused(error.clone())));
                 }
                 return;

@@ -1,6 +1,7 @@
 //! What leaves the state machines: stanzas, answers to HTTP requests, and the
 //! table of requests that wait for an answer.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use viaduct_signalling::iq::{Ids, Iq, Kind, Pending, StanzaError};
@@ -82,7 +83,8 @@ pub enum RoomRequest {
 #[derive(Debug)]
 pub struct Outbox {
     outputs: Vec<Output>,
-    pending: Pending<(Link, Expected)>,
+    /// By connection: what was asked over a lost one stays unanswered.
+    pending: BTreeMap<Link, Pending<Expected>>,
     ids: Ids,
 }
 
@@ -90,7 +92,7 @@ impl Outbox {
     pub fn new(seed: u64) -> Self {
         Self {
             outputs: Vec::new(),
-            pending: Pending::default(),
+            pending: BTreeMap::new(),
             ids: Ids::new(seed),
         }
     }
@@ -137,7 +139,10 @@ impl Outbox {
 
     fn request(&mut self, link: Link, to: Jid, kind: Kind, deadline: Instant, expected: Expected) {
         let iq = Iq::new(self.ids.next_id(), to, kind);
-        self.pending.insert(&iq, deadline, (link, expected));
+        self.pending
+            .entry(link)
+            .or_default()
+            .insert(&iq, deadline, expected);
         self.iq(link, iq);
     }
 
@@ -154,30 +159,29 @@ impl Outbox {
     }
 
     /// What this answer was waited for.
-    pub fn answered(&mut self, answer: &Iq) -> Option<Expected> {
-        self.pending.take(answer).map(|(_, expected)| expected)
+    pub fn answered(&mut self, link: Link, answer: &Iq) -> Option<Expected> {
+        self.pending.get_mut(&link)?.take(answer)
     }
 
     pub fn expired(&mut self, now: Instant) -> Option<Expected> {
-        self.pending.expired(now).map(|(_, expected)| expected)
+        self.pending
+            .values_mut()
+            .find_map(|pending| pending.expired(now))
     }
 
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.pending.next_timeout()
+        self.pending
+            .values()
+            .filter_map(Pending::next_timeout)
+            .min()
     }
 
     /// The session is lost: nothing asked over it will be answered.
     pub fn lost(&mut self, link: Link) -> Vec<Expected> {
-        let mut lost = Vec::new();
-        for (asked, expected) in self.pending.drain() {
-            if asked == link {
-                lost.push(expected);
-            } else {
-                // A second link is rare and its requests are asked again.
-                tracing::debug!(?expected, "given up with the other connection");
-            }
-        }
-        lost
+        self.pending
+            .get_mut(&link)
+            .map(Pending::drain)
+            .unwrap_or_default()
     }
 }
 

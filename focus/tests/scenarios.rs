@@ -616,12 +616,13 @@ fn bridge_that_comes_back_with_the_conference_goes_on_with_it() {
         .bridges
         .insert("jvb1".into(), world::Bridge::default());
     world.remove_bridge("jvb1");
+    world.join("carol");
+    assert!(world.client("carol").offers().is_empty());
     world.bridges.insert("jvb1".into(), kept);
     world.stats("jvb1", &[("drain", "false"), ("version", "v1")]);
     world.seconds(10);
     assert_eq!(world.client("alice").offers().len(), 1, "the call went on");
-    assert_eq!(world.on_bridge("jvb1"), ["alice", "bobby"]);
-    world.join("carol");
+    assert_eq!(world.on_bridge("jvb1"), ["alice", "bobby", "carol"]);
     assert_eq!(hears(&mut world, "carol"), ["alice", "bobby"]);
 }
 
@@ -1437,4 +1438,22 @@ fn debug_tells_why_a_bridge_was_chosen() {
     let (bridge, _) = used(&world);
     let bridges = &debug["bridge_selector"]["bridge"];
     assert_eq!(bridges[format!("{BREWERY}/{bridge}")]["endpoints"], 2);
+}
+
+/// A machine that stalled for some seconds must not be without calls for a minute.
+#[test]
+fn only_bridge_serves_again_soon_after_it_answers_again() {
+    let mut world = World::new();
+    world.add_bridge("jvb1");
+    world.join("alice");
+    world.join("bobby");
+    world.bridge("jvb1").frozen = true;
+    assert!(is_result(&world.ice_failed("alice")));
+    world.seconds(4);
+    world.bridge("jvb1").frozen = false;
+    world.seconds(16);
+    assert_eq!(hears(&mut world, "alice"), ["bobby"]);
+    assert_eq!(hears(&mut world, "bobby"), ["alice"]);
+    world.join("carol");
+    assert_eq!(hears(&mut world, "carol"), ["alice", "bobby"]);
 }

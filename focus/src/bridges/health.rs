@@ -28,6 +28,9 @@ pub struct Settings {
     pub reset: Duration,
 }
 
+/// How often a bridge that is down is asked.
+const RECHECK: Duration = Duration::from_secs(2);
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -50,6 +53,9 @@ pub enum State {
     Up,
     /// Answered late or not at all, not often enough to be written off.
     Degraded { failures: u32 },
+    /// Answers again, but has not been well for long: used only where nothing
+    /// else is.
+    Recovering { last_failure: Instant },
     /// Not used; `passed` good answers since.
     Down { last_failure: Instant, passed: u32 },
 }
@@ -107,7 +113,12 @@ impl Health {
     }
 
     pub fn operational(&self) -> bool {
-        !matches!(self.state, State::Down { .. })
+        matches!(self.state, State::Up | State::Degraded { .. })
+    }
+
+    /// It answers again, and may serve where nothing else can.
+    pub fn recovering(&self) -> bool {
+        matches!(self.state, State::Recovering { .. })
     }
 
     pub fn degraded(&self) -> bool {
@@ -126,7 +137,12 @@ impl Health {
         if !settings.enabled || now < self.next {
             return None;
         }
-        self.next = now + settings.interval;
+        // One that is down is asked often: it may be the only one there is.
+        let pause = match self.state {
+            State::Down { .. } => settings.interval.min(RECHECK),
+            _ => settings.interval,
+        };
+        self.next = now + pause;
         let running = self.checks.iter().any(|c| !c.suspicion);
         (!running).then(|| self.start(now, now + settings.timeout, false))
     }
@@ -168,6 +184,7 @@ impl Health {
                     last_failure: now,
                     passed: 0,
                 };
+                self.next = self.next.min(now + RECHECK);
                 Verdict::Dead
             }
             Answer::Alive => {
@@ -187,17 +204,25 @@ impl Health {
             State::Down {
                 last_failure,
                 passed,
-            } => {
-                let passed = passed + 1;
-                if passed >= settings.rise && now >= last_failure + settings.reset {
+            } if passed + 1 < settings.rise => {
+                self.state = State::Down {
+                    last_failure,
+                    passed: passed + 1,
+                };
+                Verdict::Nothing
+            }
+            State::Down { last_failure, .. } | State::Recovering { last_failure } => {
+                let recovering = matches!(self.state, State::Recovering { .. });
+                if now >= last_failure + settings.reset {
                     self.state = State::Up;
                     return Verdict::Usable;
                 }
-                self.state = State::Down {
-                    last_failure,
-                    passed,
-                };
-                Verdict::Nothing
+                self.state = State::Recovering { last_failure };
+                if recovering {
+                    Verdict::Nothing
+                } else {
+                    Verdict::Usable
+                }
             }
             State::Up if late => {
                 self.state = State::Degraded { failures: 0 };
@@ -237,6 +262,7 @@ impl Health {
                     last_failure: now,
                     passed: 0,
                 };
+                self.next = self.next.min(now + RECHECK);
                 verdict = Verdict::Dead;
                 continue;
             }
@@ -245,7 +271,10 @@ impl Health {
                 State::Degraded { failures } if failures + 1 < settings.fall => State::Degraded {
                     failures: failures + 1,
                 },
-                State::Up | State::Degraded { .. } | State::Down { .. } => State::Down {
+                State::Up
+                | State::Degraded { .. }
+                | State::Recovering { .. }
+                | State::Down { .. } => State::Down {
                     last_failure: now,
                     passed: 0,
                 },
@@ -334,16 +363,24 @@ mod tests {
             health.answered(after(t0, 10), number, Answer::Broken, &settings),
             Verdict::Dead
         );
-        let mut usable_at = None;
-        for second in (20..=200).step_by(10) {
+        let mut usable_at = Vec::new();
+        for second in 11..=200 {
             let now = after(t0, second);
-            let number = health.due(now, &settings).expect("due every ten seconds");
+            let Some(number) = health.due(now, &settings) else {
+                continue;
+            };
             if health.answered(now, number, Answer::Alive, &settings) == Verdict::Usable {
-                usable_at = Some(second);
-                break;
+                usable_at.push((second, health.operational()));
             }
         }
-        assert_eq!(usable_at, Some(70), "a minute after the failure");
+        let [(answers, false), (well, true)] = usable_at[..] else {
+            panic!("first where nothing else is, then like any other: {usable_at:?}");
+        };
+        assert_eq!(answers, 14, "two good answers");
+        assert!(
+            (70..=80).contains(&well),
+            "a minute after the failure, not {well}"
+        );
     }
 
     #[test]

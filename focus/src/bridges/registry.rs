@@ -91,6 +91,8 @@ pub struct Bridge {
     bookings: VecDeque<Booking>,
     /// Participants this focus has on it.
     participants: usize,
+    /// Tells its stay in the brewery from earlier ones under the same name.
+    tenure: u64,
 }
 
 /// Load that was placed and is not yet in what the bridge reports.
@@ -123,8 +125,17 @@ impl Bridge {
         self.participants
     }
 
+    pub fn tenure(&self) -> u64 {
+        self.tenure
+    }
+
     pub fn operational(&self) -> bool {
         self.health.operational() && self.absent_since.is_none()
+    }
+
+    /// It answers; new calls only where no operational bridge is.
+    pub fn usable(&self) -> bool {
+        (self.health.operational() || self.health.recovering()) && self.absent_since.is_none()
     }
 
     pub fn in_shutdown(&self) -> bool {
@@ -182,6 +193,7 @@ pub struct Registry {
     bridges: BTreeMap<FullJid, Bridge>,
     /// Bridges that vanished without announcing it.
     lost: u64,
+    tenures: u64,
 }
 
 impl Registry {
@@ -190,6 +202,7 @@ impl Registry {
             settings,
             bridges: BTreeMap::new(),
             lost: 0,
+            tenures: 0,
         }
     }
 
@@ -221,6 +234,7 @@ impl Registry {
                 return events;
             }
             tracing::info!(bridge = %occupant.resource(), version = report.version, "bridge seen");
+            self.tenures += 1;
             let mut bridge = Bridge {
                 real: items.first().cloned(),
                 doubled: false,
@@ -237,6 +251,7 @@ impl Registry {
                 health: Health::new(now, &self.settings.health),
                 bookings: VecDeque::new(),
                 participants: 0,
+                tenure: self.tenures,
             };
             note_doubled(&mut bridge, occupant, items);
             bridge.apply(report);
@@ -433,11 +448,25 @@ impl Registry {
             .into()
     }
 
-    /// A participant placed by [`Self::place`] is no longer on the bridge.
-    pub fn release(&mut self, bridge: &FullJid) {
-        if let Some(known) = self.bridges.get_mut(bridge) {
+    /// A participant placed by [`Self::place`] is no longer on the bridge. One
+    /// that left and came back meanwhile has another tenure and owes nothing.
+    pub fn release(&mut self, bridge: &FullJid, tenure: u64) {
+        if let Some(known) = self.bridges.get_mut(bridge)
+            && known.tenure == tenure
+        {
             known.participants = known.participants.saturating_sub(1);
         }
+    }
+
+    /// A bridge came back and still has these participants of an earlier tenure.
+    pub fn adopt(&mut self, bridge: &FullJid, tenure: u64, participants: usize) -> u64 {
+        let Some(known) = self.bridges.get_mut(bridge) else {
+            return tenure;
+        };
+        if known.tenure != tenure {
+            known.participants += participants;
+        }
+        known.tenure
     }
 
     fn candidates(&self, now: Instant) -> Vec<Candidate> {
@@ -451,6 +480,7 @@ impl Registry {
                     stress: bridge.stress + booked,
                     participants: bridge.participants,
                     operational: bridge.operational(),
+                    recovering: bridge.usable() && !bridge.operational(),
                     degraded: bridge.health.degraded(),
                     drain: bridge.drain,
                     graceful_shutdown: bridge.graceful_shutdown,
@@ -478,7 +508,7 @@ impl Registry {
                         "drain": bridge.drain,
                         "endpoints": bridge.participants,
                         "graceful-shutdown": bridge.graceful_shutdown,
-                        "healthy": bridge.health.operational(),
+                        "healthy": bridge.usable(),
                         "health": format!("{:?}", bridge.health.state()),
                         "operational": bridge.operational(),
                         "overloaded": stress >= self.settings.select.stress_threshold,

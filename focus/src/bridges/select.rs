@@ -21,6 +21,8 @@ pub struct Candidate {
     /// Participants this focus has on it, over all conferences.
     pub participants: usize,
     pub operational: bool,
+    /// Not operational, but answers again: better than nothing.
+    pub recovering: bool,
     /// Answers, but late: used only when nothing better is there.
     pub degraded: bool,
     pub drain: bool,
@@ -140,6 +142,9 @@ pub fn select(
     }
     let mut left: Vec<&Candidate> = candidates.iter().filter(|c| c.operational).collect();
     if left.is_empty() {
+        left = candidates.iter().filter(|c| c.recovering).collect();
+    }
+    if left.is_empty() {
         return Err(NoBridge::NoneOperational);
     }
     left.sort_by_cached_key(|candidate| order(candidate));
@@ -166,7 +171,8 @@ pub fn select(
         .iter()
         .filter_map(|used| {
             let candidate = candidates.iter().find(|c| c.bridge == used.bridge)?;
-            (candidate.operational && !candidate.shutting_down).then_some((candidate, used))
+            let works = candidate.operational || candidate.recovering;
+            (works && !candidate.shutting_down).then_some((candidate, used))
         })
         .collect();
     if let Some((first, _)) = in_use.first()
@@ -390,6 +396,7 @@ mod tests {
             stress,
             participants: 0,
             operational: true,
+            recovering: false,
             degraded: false,
             drain: false,
             graceful_shutdown: false,
@@ -446,6 +453,28 @@ mod tests {
                 "all dead",
                 vec![with(dead, candidate("a", 0.1))],
                 "no bridge is operational",
+            ),
+            (
+                "recovering, better than nothing",
+                vec![
+                    with(dead, candidate("a", 0.0)),
+                    with(
+                        &|c| (c.operational, c.recovering) = (false, true),
+                        candidate("b", 0.5),
+                    ),
+                ],
+                "b",
+            ),
+            (
+                "recovering, and something better",
+                vec![
+                    with(
+                        &|c| (c.operational, c.recovering) = (false, true),
+                        candidate("a", 0.0),
+                    ),
+                    candidate("b", 0.95),
+                ],
+                "b",
             ),
             (
                 "all stopping",

@@ -41,6 +41,8 @@ pub(super) struct BridgeSession {
     id: String,
     region: Option<String>,
     version: Option<String>,
+    /// Of the bridge, when it was chosen.
+    tenure: u64,
     feedback: Option<EndpointSources>,
     /// The bridge was told to create the conference.
     created: bool,
@@ -67,6 +69,10 @@ impl Conference {
     /// Invites everybody who may be invited.
     pub(super) fn invite_all(&mut self, ctx: &mut Context<'_>) {
         if !self.ready() || self.members.len() < ctx.settings.conference.min_participants {
+            return;
+        }
+        if self.bridges.iter().any(|session| session.probing) {
+            // The answer tells whether the conference is still there to join.
             return;
         }
         if let Some(until) = self.pause.filter(|until| *until > ctx.now) {
@@ -181,6 +187,7 @@ impl Conference {
             version: version.as_deref(),
             avoided: &avoided,
         };
+        let candidates = self.bridges.is_empty().then(|| ctx.registry.summary());
         match ctx.registry.place(ctx.now, &request) {
             Ok(choice) => {
                 if self.no_bridge.take().is_some() {
@@ -194,7 +201,7 @@ impl Conference {
                         "for": nick,
                         "bridge": choice.bridge.to_string(),
                         "because": choice.why,
-                        "candidates": ctx.registry.summary(),
+                        "candidates": candidates,
                     }));
                 }
                 Some(choice)
@@ -272,6 +279,7 @@ impl Conference {
             id: ctx.random.uuid(),
             region: known.and_then(|bridge| bridge.region().map(str::to_owned)),
             version: known.and_then(|bridge| bridge.full_version()),
+            tenure: known.map_or(0, |bridge| bridge.tenure()),
             feedback: None,
             created: false,
             stranded: false,
@@ -565,7 +573,7 @@ impl Conference {
         };
         let bridge = session.bridge.clone();
         let last = self.on_session(number).count() == 1;
-        ctx.registry.release(&bridge);
+        ctx.registry.release(&bridge, session.tenure);
         if ctx.registry.get(&bridge).is_some() {
             let request = if last {
                 colibri::expire_conference(&self.meeting_id)
@@ -616,7 +624,7 @@ impl Conference {
         );
         ctx.counters.participants_moved += moved.len() as u64;
         for nick in moved {
-            ctx.registry.release(&session.bridge);
+            ctx.registry.release(&session.bridge, session.tenure);
             let member = self.members.get_mut(&nick).expect("listed above");
             let sid = member.end_session(Session::Idle);
             member.invite_after = None;
@@ -665,7 +673,7 @@ impl Conference {
             if ctx
                 .registry
                 .get(&bridge)
-                .is_some_and(|known| known.operational())
+                .is_some_and(|known| known.usable())
             {
                 if !probing {
                     self.probe_session(ctx, number);
@@ -704,10 +712,14 @@ impl Conference {
             return;
         }
         let name = self.name.clone();
+        let participants = self.on_session(number).count();
         let session = self.bridge_session(number);
         session.probing = false;
         match answer {
             Ok(_) => {
+                session.tenure = ctx
+                    .registry
+                    .adopt(&session.bridge, session.tenure, participants);
                 if std::mem::take(&mut session.stranded) {
                     tracing::info!(room = %name, bridge = %session.bridge.resource(),
                         "the bridge came back with the conference");
@@ -748,7 +760,7 @@ impl Conference {
                 .values()
                 .filter(|m| m.session.bridge() == Some(session.number))
             {
-                ctx.registry.release(&session.bridge);
+                ctx.registry.release(&session.bridge, session.tenure);
             }
             if ctx.registry.get(&session.bridge).is_some() {
                 let request = colibri::expire_conference(&self.meeting_id);

@@ -23,7 +23,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Logs to standard error; `RUST_LOG` chooses what.
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"))
+        // It writes whole files, with their passwords.
+        .add_directive("hocon_rs=off".parse().expect("a directive"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -57,6 +57,7 @@ pub struct Bridge {
     pub conferences: BTreeMap<String, BTreeSet<String>>,
     /// Answers nothing.
     pub frozen: bool,
+    pub shutting_down: bool,
     /// Answers every allocation with that.
     pub refusal: Option<StanzaError>,
     /// That many times; `None` for ever.
@@ -410,6 +411,10 @@ impl World {
 
     pub fn leave(&mut self, nick: &str) {
         self.room(ROOM).clients.remove(nick);
+        // Clients forget who leaves by themselves.
+        for client in self.room(ROOM).clients.values_mut() {
+            client.remote.0.remove(nick);
+        }
         let mut presence =
             Presence::unavailable(full(FOCUS)).with(&MucUser::new(vec![Item::default()], &[]));
         presence.from = Some(occupant(ROOM, nick).into());
@@ -803,7 +808,9 @@ impl Client {
         if self.silent {
             return EndpointSources::default();
         }
-        let seed: u32 = nick.bytes().fold(7, |sum, byte| sum * 31 + u32::from(byte)) % 100_000;
+        let seed: u32 = nick.bytes().fold(7u32, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(u32::from(byte))
+        }) % 100_000;
         let base = seed * 1_000 + self.generation * 20 + 1;
         let name = |letter: char| (!self.nameless).then(|| format!("{nick}-{letter}0"));
         let video_msid = format!("{nick}-video-0-{g} t{g}", g = self.generation);

@@ -26,6 +26,9 @@ use crate::receive::FeedbackSsrcs;
 use crate::stats::{Counters, DropCause, Gauges, ShardStats};
 use crate::transport::{Certificate, Transport, demux};
 
+/// A timer that has fired does not fire again sooner, so that one call does a
+/// bounded amount of work whatever a peer makes become due.
+const MIN_REARM: Duration = Duration::from_millis(1);
 /// Time between two [`Event::Stats`].
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -180,8 +183,8 @@ impl Shard {
         self.with(now, conference, |conference, turn| {
             conference.handle_datagram(turn, endpoint, (local, from), datagram);
         });
-        self.arm(conference, Some(endpoint));
-        self.arm(conference, None);
+        self.arm(now, conference, Some(endpoint));
+        self.arm(now, conference, None);
     }
 
     /// Carries out a command. One about something that is not there any more
@@ -323,7 +326,7 @@ impl Shard {
         };
         self.seats[at] = Some(seat);
         self.conferences.insert(id, at);
-        self.arm(at, None);
+        self.arm(now, at, None);
     }
 
     fn expire_conference(&mut self, now: Instant, id: ConferenceId) {
@@ -376,7 +379,7 @@ impl Shard {
             armed: None,
         };
         seat.endpoints.insert(slot, tenant);
-        self.arm(at, Some(slot));
+        self.arm(now, at, Some(slot));
     }
 
     /// Works on a conference, then takes over the addresses that changed.
@@ -431,8 +434,8 @@ impl Shard {
                 work(conference, turn, slot);
             }
         });
-        self.arm(at, None);
-        self.arm(at, found);
+        self.arm(now, at, None);
+        self.arm(now, at, found);
     }
 
     /// Lets go of what is kept about endpoints that have left.
@@ -495,7 +498,7 @@ impl Shard {
                 self.forget_gone(id);
             }
         }
-        self.arm(at, place.endpoint);
+        self.arm(now + MIN_REARM, at, place.endpoint);
     }
 
     fn armed_mut(&mut self, place: Place) -> Option<&mut Option<Instant>> {
@@ -507,8 +510,8 @@ impl Shard {
     }
 
     /// Sets the timer of an endpoint, or of a conference, if what it has to do
-    /// comes earlier than the timer that is set.
-    fn arm(&mut self, at: usize, endpoint: Option<usize>) {
+    /// comes earlier than the timer that is set, but not before `earliest`.
+    fn arm(&mut self, earliest: Instant, at: usize, endpoint: Option<usize>) {
         let Some(Some(seat)) = self.seats.get_mut(at) else {
             return;
         };
@@ -522,7 +525,7 @@ impl Shard {
                 None => return,
             },
         };
-        if let Some(due) = due
+        if let Some(due) = due.map(|due| due.max(earliest))
             && armed.is_none_or(|armed| due < armed)
         {
             *armed = Some(due);

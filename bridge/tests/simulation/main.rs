@@ -41,6 +41,8 @@ struct Simulation {
     clients: BTreeMap<&'static str, Client>,
     channels: u64,
     events: Vec<(Duration, String)>,
+    /// What clients negotiate from now on.
+    media: Vec<Media>,
     stats: ShardStats,
 }
 
@@ -66,6 +68,7 @@ impl Simulation {
             clients: BTreeMap::new(),
             channels: 0,
             events: Vec::new(),
+            media: media(),
             stats: ShardStats::default(),
         }
     }
@@ -116,7 +119,7 @@ impl Simulation {
         self.update(
             id,
             EndpointUpdate {
-                media: Some(media()),
+                media: Some(self.media.clone()),
                 transport: Some(RemoteTransport {
                     ice: Some(credentials(number)),
                     fingerprints: vec![fingerprint(their_fingerprint, Setup::Active)],
@@ -519,7 +522,7 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn many_seeds() {
+fn conferences_hold_under_many_seeds() {
     for seed in 100..120 {
         conference(seed);
     }
@@ -724,6 +727,27 @@ fn sources_may_come_after_their_packets_and_go_and_come_back() {
         sim.clients["a"].tracks[&sim.clients["b"].audio_ssrc()].duplicates,
         0
     );
+}
+
+#[test]
+fn a_receiver_without_rtx_is_sent_nothing_twice() {
+    let mut sim = Simulation::new(17);
+    sim.join("a", 1);
+    sim.media[1].payload_types.pop();
+    sim.join("b", 2);
+    sim.want("b", 720);
+    sim.run_until(seconds(2));
+    sim.network.lost = 100;
+    sim.run_until(seconds(6));
+    let counters = &sim.stats.counters;
+    assert!(
+        counters.drops[DropCause::ResendWithoutRtx] > 10,
+        "{counters:?}"
+    );
+    assert_eq!(counters.retransmissions_sent, 0);
+    let track = sim.track("b", "a");
+    assert!(track.video.values().all(|seen| !seen.by_rtx));
+    assert_eq!(track.duplicates, 0);
 }
 
 #[test]

@@ -17,7 +17,8 @@ use viaduct_bridge::command::{
 use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
 use viaduct_bridge::io::certificate::generate;
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
-use viaduct_bridge::shard::{Shard, ShardSettings};
+use viaduct_bridge::settings::ShardSettings;
+use viaduct_bridge::shard::Shard;
 
 const CONFERENCE: ConferenceId = ConferenceId(1);
 const ENDPOINTS: u8 = 50;

@@ -17,7 +17,7 @@ use viaduct_signalling::session::Security;
 
 use crate::candidates::{Harvest, StaticMapping};
 use crate::lifecycle::ShutdownSettings;
-use crate::shard::ShardSettings;
+use crate::settings::ShardSettings;
 
 /// Where the kept id lies, unless systemd or the file names another directory.
 const STATE_DIR: &str = "/var/lib/viaduct-bridge";

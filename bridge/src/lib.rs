@@ -33,6 +33,7 @@ pub mod receive;
 pub mod rtcp;
 pub mod rtp;
 pub mod send;
+pub mod settings;
 pub mod shard;
 pub mod stats;
 pub mod transport;

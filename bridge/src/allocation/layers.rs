@@ -2,7 +2,7 @@
 //! rounds in which the bandwidth is given out.
 
 use crate::command::VideoType;
-use crate::shard::ShardSettings;
+use crate::settings::ShardSettings;
 
 /// One layer of a source.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -12,7 +12,7 @@ pub use layers::{Allocation, Candidate, Choice, Layer, allocate};
 
 use crate::command::VideoType;
 use crate::id::{EndpointId, SourceName};
-use crate::shard::ShardSettings;
+use crate::settings::ShardSettings;
 
 /// A limit on one source.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -12,7 +12,7 @@ use super::write;
 use crate::allocation::{Constraint, Constraints};
 use crate::command::VideoType;
 use crate::id::EndpointId;
-use crate::shard::ShardSettings;
+use crate::settings::ShardSettings;
 
 /// Octets of a message; more is refused (the default of JVB's web server).
 pub const MAX_MESSAGE: usize = 65_536;

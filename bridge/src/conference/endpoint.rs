@@ -12,7 +12,7 @@ use crate::id::{ChannelId, EndpointId};
 use crate::outbox::Outbox;
 use crate::receive::Uplink;
 use crate::send::{Downlink, Wire};
-use crate::shard::ShardSettings;
+use crate::settings::ShardSettings;
 use crate::stats::Counters;
 use crate::transport::Transport;
 

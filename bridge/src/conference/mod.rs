@@ -23,7 +23,7 @@ use crate::id::{ConferenceId, EndpointId, SourceName};
 use crate::outbox::Outbox;
 use crate::receive::FeedbackSsrcs;
 use crate::rtp::Ssrc;
-use crate::shard::ShardSettings;
+use crate::settings::ShardSettings;
 use crate::stats::{Counters, DropCause};
 use crate::transport::{Output, Received, Transport, demux};
 use endpoint::Endpoint;

@@ -23,7 +23,7 @@ pub struct SilenceGate {
 
 impl SilenceGate {
     /// Whether to pass a packet on. `limit` is that of
-    /// [`crate::shard::ShardSettings::forwarded_silence_packets`]; one packet
+    /// [`crate::settings::ShardSettings::forwarded_silence_packets`]; one packet
     /// more than it passes, as with JVB.
     pub fn pass(&mut self, level: Option<AudioLevel>, limit: u32) -> bool {
         if !level.is_some_and(is_silence) {

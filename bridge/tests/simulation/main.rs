@@ -17,7 +17,8 @@ use viaduct_bridge::command::{
 };
 use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
-use viaduct_bridge::shard::{Shard, ShardSettings};
+use viaduct_bridge::settings::ShardSettings;
+use viaduct_bridge::shard::Shard;
 use viaduct_bridge::stats::{DropCause, ShardStats};
 use viaduct_bridge::transport::Certificate;
 

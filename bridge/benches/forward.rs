@@ -16,6 +16,7 @@ use viaduct_bridge::command::{
 };
 use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
 use viaduct_bridge::io::certificate::generate;
+use viaduct_bridge::peers::Site;
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
 use viaduct_bridge::settings::ShardSettings;
 use viaduct_bridge::shard::Shard;
@@ -27,7 +28,12 @@ const SECONDS: u64 = 20;
 fn main() {
     let certificate = Arc::new(generate());
     let start = Instant::now();
-    let mut shard = Shard::new(ShardSettings::default(), certificate.clone(), 1);
+    let mut shard = Shard::new(
+        Site::ALONE,
+        ShardSettings::default(),
+        certificate.clone(),
+        1,
+    );
     shard.handle_command(
         start,
         Command::CreateConference {
@@ -112,7 +118,9 @@ fn main() {
         let sent = shard.stats(now).counters.packets_sent;
         let begin = Instant::now();
         for (from, mut datagram) in datagrams {
-            shard.handle_datagram(now, bridge_address, from, &mut datagram);
+            shard
+                .handle_datagram(now, bridge_address, from, &mut datagram)
+                .expect("all endpoints are here");
         }
         shard.handle_timeout(now);
         if measured {

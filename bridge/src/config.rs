@@ -17,6 +17,7 @@ use viaduct_signalling::session::Security;
 
 use crate::candidates::{Harvest, StaticMapping};
 use crate::lifecycle::ShutdownSettings;
+use crate::peers::MAX_WORKERS;
 use crate::settings::ShardSettings;
 
 /// Where the kept id lies, unless systemd or the file names another directory.
@@ -52,8 +53,9 @@ pub struct Config {
     /// Load at which `stress_level` is 1.
     pub load_threshold: f64,
     pub shard: ShardSettings,
-    /// `viaduct.bridge.workers`: threads that carry media.
-    pub workers: usize,
+    /// `viaduct.bridge.workers`: threads that carry media; as many as there are
+    /// CPUs to run on, if it is not set.
+    pub workers: Option<usize>,
     /// `viaduct.bridge.state-dir`: where the kept id lies.
     pub state_dir: StateDir,
     /// What is not wrong, but not going to be what the file says.
@@ -201,7 +203,7 @@ impl Config {
                 0.01..=1.0,
             ),
             shard: shard(file, &bridge),
-            workers: ours.integer("workers", 1, 1..=256),
+            workers: ours.optional_integer("workers", 1..=MAX_WORKERS),
             state_dir: match (ours.path("state-dir"), state_directory) {
                 (Some(path), _) => StateDir::Named(path),
                 (None, Some(path)) => StateDir::Default(path),
@@ -231,18 +233,8 @@ impl Config {
                     .to_owned(),
             );
         }
-        if config.workers > 1 {
-            warnings.push(format!(
-                "viaduct.bridge.workers = {}: this release runs one worker",
-                config.workers
-            ));
-        }
         file.check()?;
-        Ok(Self {
-            workers: 1,
-            warnings,
-            ..config
-        })
+        Ok(Self { warnings, ..config })
     }
 }
 
@@ -568,11 +560,8 @@ mod tests {
 
     #[test]
     fn what_this_release_lacks_is_said() {
-        let config = read(
-            "videobridge { sctp.enabled = true, relay.enabled = true }\nviaduct.bridge.workers = 4",
-        )
-        .expect("no fault");
-        assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
-        assert_eq!(config.workers, 1);
+        let config =
+            read("videobridge { sctp.enabled = true, relay.enabled = true }").expect("no fault");
+        assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
     }
 }

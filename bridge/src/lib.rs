@@ -28,6 +28,7 @@ pub mod id;
 pub mod io;
 pub mod lifecycle;
 pub mod outbox;
+pub mod peers;
 pub mod projection;
 pub mod receive;
 pub mod rtcp;

@@ -5,6 +5,12 @@
 //! A datagram finds its endpoint by the address it comes from, once a check has
 //! proved that address; before that, a STUN request names its endpoint by the
 //! user name fragment. All else from unknown addresses is dropped.
+//!
+//! The kernel gives a datagram to any of a bridge's shards. Each therefore knows
+//! whose every proved address is: of its own endpoints which one's, of all
+//! others which shard's. Every shard tells the others when one of its addresses
+//! is proved or forgotten, so each has a table of its own, which it alone reads
+//! and writes.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::DefaultHasher;
@@ -22,10 +28,11 @@ use crate::command::{CandidateKind, Command, EndpointSettings, Event};
 use crate::conference::{AddressChange, Conference, TICK, Turn};
 use crate::id::{ConferenceId, EndpointId};
 use crate::outbox::Outbox;
+use crate::peers::{PeerMessage, Site};
 use crate::receive::FeedbackSsrcs;
 use crate::settings::ShardSettings;
 use crate::stats::{Counters, DropCause, Gauges, ShardStats};
-use crate::transport::{Certificate, Transport, demux};
+use crate::transport::{Certificate, Transport, demux, worker_of};
 
 /// A timer that has fired does not fire again sooner, so that one call does a
 /// bounded amount of work whatever a peer makes become due.
@@ -41,9 +48,33 @@ struct Place {
     endpoint: Option<usize>,
 }
 
+/// Who a datagram is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    Here { conference: usize, endpoint: usize },
+    Shard(usize),
+}
+
+/// Why a shard did not take a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdirected {
+    /// It is for an endpoint of the shard with this number.
+    Shard(usize),
+    /// No shard is known to have an endpoint that it is for.
+    Nobody(DropCause),
+}
+
+/// Whose an address is, and since when: if two shards claim one, because a
+/// translator gave it to another peer, the later claim holds.
+#[derive(Clone, Copy, Debug)]
+struct Owned {
+    home: Home,
+    since: Instant,
+}
+
 /// A map that is looked into and never iterated; its hash has no random part,
 /// as only proved addresses get in.
-type Lookup<K> = HashMap<K, Place, BuildHasherDefault<DefaultHasher>>;
+type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// A conference with what the shard keeps about its endpoints.
 struct Seat {
@@ -63,13 +94,14 @@ struct Tenant {
 
 /// The endpoints of one worker. See the head of this file.
 pub struct Shard {
+    site: Site,
     settings: ShardSettings,
     certificate: Arc<Certificate>,
     random: SmallRng,
     seats: Vec<Option<Box<Seat>>>,
     conferences: BTreeMap<ConferenceId, usize>,
-    addresses: Lookup<SocketAddr>,
-    ufrags: Lookup<String>,
+    addresses: Lookup<SocketAddr, Owned>,
+    ufrags: Lookup<String, Home>,
     /// What is due, earliest first. An entry whose time is not the one its
     /// place is armed for has been overtaken.
     timers: BinaryHeap<Reverse<(Instant, Place)>>,
@@ -78,12 +110,20 @@ pub struct Shard {
     events: VecDeque<Event>,
     counters: Counters,
     address_changes: Vec<AddressChange>,
+    /// What the other shards are to be told.
+    told: Vec<(usize, PeerMessage)>,
 }
 
 impl Shard {
     /// An empty shard. Two with the same seed, given the same, do the same.
-    pub fn new(settings: ShardSettings, certificate: Arc<Certificate>, seed: u64) -> Self {
+    pub fn new(
+        site: Site,
+        settings: ShardSettings,
+        certificate: Arc<Certificate>,
+        seed: u64,
+    ) -> Self {
         Self {
+            site,
             settings,
             certificate,
             random: SmallRng::seed_from_u64(seed),
@@ -97,41 +137,72 @@ impl Shard {
             events: VecDeque::new(),
             counters: Counters::default(),
             address_changes: Vec::new(),
+            told: Vec::new(),
         }
     }
 
-    /// Takes a datagram in place; what it cannot use it counts and drops.
+    /// Takes a datagram in place, unless it is for nobody here; what it cannot
+    /// use it counts and drops.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
         local: SocketAddr,
         from: SocketAddr,
         datagram: &mut [u8],
-    ) {
-        // A check names its endpoint, whatever was at its address before: a
-        // translator may have given the port to another.
-        let named = demux::requested_ufrag(datagram).map(|ufrag| self.ufrags.get(ufrag));
-        let place = match named {
-            Some(None) => {
-                self.counters.drops[DropCause::UnknownUfrag] += 1;
-                return;
-            }
-            Some(place) => place,
-            None => self.addresses.get(&from),
-        };
-        let Some(&Place {
-            conference,
-            endpoint: Some(endpoint),
-        }) = place
-        else {
-            self.counters.drops[DropCause::UnknownAddress] += 1;
-            return;
-        };
+    ) -> Result<(), Misdirected> {
+        let (conference, endpoint) = self.home(from, datagram)?;
         self.with(now, conference, |conference, turn| {
             conference.handle_datagram(turn, endpoint, (local, from), datagram);
         });
         self.arm(now, conference, Some(endpoint));
         self.arm(now, conference, None);
+        Ok(())
+    }
+
+    /// Takes a datagram that another shard handed over. It goes no further: what
+    /// is not for anyone here has been overtaken by a change of its address.
+    pub fn handle_handed_over(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        from: SocketAddr,
+        datagram: &mut [u8],
+    ) {
+        self.counters.datagrams_handed_over += 1;
+        match self.handle_datagram(now, local, from, datagram) {
+            Ok(()) => {}
+            Err(Misdirected::Shard(_)) => self.count_drop(DropCause::UnknownAddress),
+            Err(Misdirected::Nobody(cause)) => self.count_drop(cause),
+        }
+    }
+
+    /// Counts what was dropped on its way to or from this shard.
+    pub fn count_drop(&mut self, cause: DropCause) {
+        self.counters.drops[cause] += 1;
+    }
+
+    /// Takes another shard's word.
+    pub fn handle_peer(&mut self, from: usize, message: PeerMessage) {
+        match message {
+            PeerMessage::AddressBound { address, since } => {
+                let owned = Owned {
+                    home: Home::Shard(from),
+                    since,
+                };
+                let held = self.addresses.entry(address).or_insert(owned);
+                if held.since <= since {
+                    *held = owned;
+                }
+            }
+            PeerMessage::AddressForgotten { address } => {
+                self.forget_address(address, |home| home == Home::Shard(from));
+            }
+        }
+    }
+
+    /// What the other shards are to be told, each with its number.
+    pub fn take_peer_messages(&mut self) -> impl Iterator<Item = (usize, PeerMessage)> {
+        self.told.drain(..)
     }
 
     /// Carries out a command. One about something that is not there any more
@@ -250,6 +321,56 @@ impl Shard {
         }
     }
 
+    /// The conference and endpoint that a datagram is for.
+    fn home(&self, from: SocketAddr, datagram: &[u8]) -> Result<(usize, usize), Misdirected> {
+        // A check names its endpoint, whatever was at its address before: a
+        // translator may have given the port to another.
+        let home = match demux::requested_ufrag(datagram) {
+            Some(ufrag) => self
+                .ufrags
+                .get(ufrag)
+                .copied()
+                .or_else(|| self.named_shard(ufrag))
+                .ok_or(DropCause::UnknownUfrag),
+            None => {
+                let owned = self.addresses.get(&from);
+                owned
+                    .map(|owned| owned.home)
+                    .ok_or(DropCause::UnknownAddress)
+            }
+        };
+        match home {
+            Ok(Home::Here {
+                conference,
+                endpoint,
+            }) => Ok((conference, endpoint)),
+            Ok(Home::Shard(number)) => Err(Misdirected::Shard(number)),
+            Err(cause) => Err(Misdirected::Nobody(cause)),
+        }
+    }
+
+    /// The other shard that a user name fragment names.
+    fn named_shard(&self, ufrag: &str) -> Option<Home> {
+        let number = usize::from(worker_of(ufrag.get(self.site.ufrag_prefix..)?)?);
+        let other = number != self.site.number && number < self.site.count;
+        other.then_some(Home::Shard(number))
+    }
+
+    fn tell_all(&mut self, message: PeerMessage) {
+        for number in self.site.others() {
+            self.told.push((number, message.clone()));
+        }
+    }
+
+    fn forget_address(&mut self, address: SocketAddr, whose: impl Fn(Home) -> bool) -> bool {
+        let held = self.addresses.get(&address);
+        let forgotten = held.is_some_and(|owned| whose(owned.home));
+        if forgotten {
+            self.addresses.remove(&address);
+        }
+        forgotten
+    }
+
     fn create_conference(&mut self, now: Instant, id: ConferenceId, bridge: FeedbackSsrcs) {
         if self.conferences.contains_key(&id) {
             debug!(conference = %id, "conference is there already");
@@ -283,8 +404,8 @@ impl Shard {
         info!(conference = %id, "conference expired");
         self.with(now, at, |conference, turn| conference.end(turn));
         if let Some(seat) = self.seats[at].take() {
-            for (_, tenant) in seat.endpoints {
-                self.forget(at, &tenant);
+            for (slot, tenant) in seat.endpoints {
+                self.forget(at, slot, tenant);
             }
         }
     }
@@ -315,11 +436,11 @@ impl Shard {
             return;
         };
         let ufrag = settings.local_ice.ufrag.clone();
-        let place = Place {
+        let home = Home::Here {
             conference: at,
-            endpoint: Some(slot),
+            endpoint: slot,
         };
-        self.ufrags.insert(ufrag.clone(), place);
+        self.ufrags.insert(ufrag.clone(), home);
         let tenant = Tenant {
             ufrag,
             addresses: Vec::new(),
@@ -343,23 +464,35 @@ impl Shard {
             addresses: &mut self.address_changes,
         };
         work(&mut seat.conference, &mut turn);
-        for change in self.address_changes.drain(..) {
-            let place = Place {
-                conference: at,
-                endpoint: Some(change.endpoint),
-            };
-            let Some(tenant) = seat.endpoints.get_mut(&change.endpoint) else {
-                continue;
-            };
-            tenant
-                .addresses
-                .retain(|address| *address != change.address);
-            if change.bound {
-                tenant.addresses.push(change.address);
-                self.addresses.insert(change.address, place);
-            } else if self.addresses.get(&change.address) == Some(&place) {
-                self.addresses.remove(&change.address);
-            }
+        let mut changes = std::mem::take(&mut self.address_changes);
+        for change in changes.drain(..) {
+            self.change_address(now, at, change);
+        }
+        self.address_changes = changes;
+    }
+
+    fn change_address(&mut self, now: Instant, at: usize, change: AddressChange) {
+        let Some(Some(seat)) = self.seats.get_mut(at) else {
+            return;
+        };
+        let Some(tenant) = seat.endpoints.get_mut(&change.endpoint) else {
+            return;
+        };
+        let address = change.address;
+        tenant.addresses.retain(|known| *known != address);
+        let home = Home::Here {
+            conference: at,
+            endpoint: change.endpoint,
+        };
+        if change.bound {
+            tenant.addresses.push(address);
+            self.addresses.insert(address, Owned { home, since: now });
+            self.tell_all(PeerMessage::AddressBound {
+                address,
+                since: now,
+            });
+        } else if self.forget_address(address, |held| held == home) {
+            self.tell_all(PeerMessage::AddressForgotten { address });
         }
     }
 
@@ -400,24 +533,24 @@ impl Shard {
             .copied()
             .filter(|slot| !present.contains(slot))
             .collect();
-        let gone: Vec<Tenant> = gone
+        let gone: Vec<(usize, Tenant)> = gone
             .iter()
-            .filter_map(|slot| seat.endpoints.remove(slot))
+            .filter_map(|slot| seat.endpoints.remove_entry(slot))
             .collect();
-        for tenant in &gone {
-            self.forget(at, tenant);
+        for (slot, tenant) in gone {
+            self.forget(at, slot, tenant);
         }
     }
 
-    fn forget(&mut self, at: usize, tenant: &Tenant) {
+    fn forget(&mut self, conference: usize, endpoint: usize, tenant: Tenant) {
+        let home = Home::Here {
+            conference,
+            endpoint,
+        };
         self.ufrags.remove(&tenant.ufrag);
-        for address in &tenant.addresses {
-            if self
-                .addresses
-                .get(address)
-                .is_some_and(|place| place.conference == at)
-            {
-                self.addresses.remove(address);
+        for address in tenant.addresses {
+            if self.forget_address(address, |held| held == home) {
+                self.tell_all(PeerMessage::AddressForgotten { address });
             }
         }
     }

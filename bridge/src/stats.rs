@@ -67,11 +67,13 @@ pub enum DropCause {
     KeyframeUnknownSsrc,
     /// A bridge-channel message that cannot be read, or is too large.
     ChannelMessage,
+    /// A datagram of another worker's endpoint, for which its queue had no room.
+    HandoverFull,
 }
 
 impl DropCause {
     /// All causes with the names under which they are published.
-    pub const ALL: [(Self, &'static str); 29] = [
+    pub const ALL: [(Self, &'static str); 30] = [
         (Self::UnknownAddress, "unknown_address"),
         (Self::UnknownUfrag, "unknown_ufrag"),
         (Self::Stun, "stun"),
@@ -101,6 +103,7 @@ impl DropCause {
         (Self::KeyframeLimit, "keyframe_limit"),
         (Self::KeyframeUnknownSsrc, "keyframe_unknown_ssrc"),
         (Self::ChannelMessage, "channel_message"),
+        (Self::HandoverFull, "handover_full"),
     ];
 }
 
@@ -151,6 +154,7 @@ impl ShardStats {
     /// Adds another shard's counters and gauges, for those of the bridge.
     pub fn add(&mut self, other: &Self) {
         let (mine, theirs) = (&mut self.counters, &other.counters);
+        mine.datagrams_handed_over += theirs.datagrams_handed_over;
         mine.packets_received += theirs.packets_received;
         mine.packets_sent += theirs.packets_sent;
         mine.bytes_received += theirs.bytes_received;
@@ -201,6 +205,8 @@ impl ShardStats {
 /// Counters since the start of the shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Datagrams of whatever kind that came to another shard and were handed over.
+    pub datagrams_handed_over: u64,
     /// RTP packets received from and sent to endpoints.
     pub packets_received: u64,
     pub packets_sent: u64,

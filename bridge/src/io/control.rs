@@ -82,6 +82,15 @@ pub struct Rates {
     pub busy: f64,
 }
 
+/// What one worker has done.
+#[derive(Clone, Debug)]
+pub struct WorkerFigures {
+    /// Time spent in turns since the start.
+    pub busy: Duration,
+    pub sockets: udp::Counters,
+    pub shard: ShardStats,
+}
+
 #[derive(Debug)]
 struct Sample {
     taken: Instant,
@@ -135,7 +144,7 @@ impl Bridge {
         let mut colibri = self.colibri.lock().expect("no holder panics");
         let result = act(&mut colibri);
         for dispatch in colibri.take_dispatches() {
-            self.mailboxes[dispatch.worker].send(worker::Mail {
+            self.mailboxes[dispatch.worker].send(worker::Mail::Command {
                 command: dispatch.command,
                 number: dispatch.number,
                 permit: None,
@@ -152,7 +161,7 @@ impl Bridge {
         command: Command,
         permit: Option<OwnedSemaphorePermit>,
     ) {
-        self.mailboxes[worker].send(worker::Mail {
+        self.mailboxes[worker].send(worker::Mail::Command {
             command,
             number: 0,
             permit,
@@ -197,6 +206,12 @@ impl Bridge {
                     silent.as_secs()
                 ));
             }
+            let failing = mailbox.failing_sockets();
+            if failing > 0 {
+                return Some(format!(
+                    "Worker {index} cannot receive from {failing} of its sockets."
+                ));
+            }
         }
         if self.config.health.require_valid_address && !self.has_valid_address {
             return Some("No valid IP addresses available for harvesting.".to_owned());
@@ -214,15 +229,28 @@ impl Bridge {
         sum
     }
 
+    /// What each worker has done.
+    pub fn workers(&self) -> Vec<WorkerFigures> {
+        let shards = self.shards.lock().expect("no holder panics");
+        let figures = |(mailbox, shard): (&Mailbox, &ShardStats)| WorkerFigures {
+            busy: mailbox.busy(),
+            sockets: mailbox.sockets(),
+            shard: shard.clone(),
+        };
+        self.mailboxes.iter().zip(&*shards).map(figures).collect()
+    }
+
     /// What all workers' sockets have done.
     pub fn sockets(&self) -> udp::Counters {
         let mut sum = udp::Counters::default();
         for sockets in self.mailboxes.iter().map(Mailbox::sockets) {
+            sum.received += sockets.received;
             sum.sent += sockets.sent;
             sum.messages += sockets.messages;
             sum.send_no_room += sockets.send_no_room;
             sum.send_refused += sockets.send_refused;
             sum.receive_too_long += sockets.receive_too_long;
+            sum.receive_failed += sockets.receive_failed;
         }
         sum
     }

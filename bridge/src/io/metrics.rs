@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::{Value, json};
 
 use super::clock;
-use super::control::{Bridge, read};
+use super::control::{Bridge, WorkerFigures, read};
 use crate::lifecycle::Lifecycle;
 
 /// The program's name, as `/about/version` and `jabber:iq:version` tell it.
@@ -407,18 +407,22 @@ pub fn prometheus(bridge: &Bridge) -> String {
             counters.keyframe_requests_received,
         ),
         ("packets_lost", counters.packets_lost),
+        ("udp_datagrams_handed_over", counters.datagrams_handed_over),
+        ("udp_datagrams_received", sockets.received),
         ("udp_datagrams_sent", sockets.sent),
         ("udp_messages_sent", sockets.messages),
     ] {
         text.one("counter", &format!("viaduct_{metric}_total"), count as f64);
     }
     text.one("gauge", "viaduct_worker_busy_fraction", bridge.rates().busy);
+    text.workers(&bridge.workers());
     let name = "viaduct_dropped_packets_total";
     text.kind("counter", name);
     let of_sockets = [
         ("send_no_room", sockets.send_no_room),
         ("send_refused", sockets.send_refused),
         ("receive_too_long", sockets.receive_too_long),
+        ("receive_failed", sockets.receive_failed),
     ];
     for (cause, count) in counters.drops.iter().chain(of_sockets) {
         text.labelled(name, "cause", cause, count as f64);
@@ -438,6 +442,36 @@ impl Exposition {
     fn one(&mut self, kind: &str, name: &str, value: f64) {
         self.kind(kind, name);
         writeln!(self.0, "{name} {value}").expect("a string takes all");
+    }
+
+    /// What each worker does, under its number.
+    fn workers(&mut self, workers: &[WorkerFigures]) {
+        type Figure = fn(&WorkerFigures) -> f64;
+        let figures: [(&str, &str, Figure); 6] = [
+            ("counter", "busy_seconds_total", |w| w.busy.as_secs_f64()),
+            ("gauge", "endpoints", |w| {
+                f64::from(w.shard.gauges.endpoints)
+            }),
+            ("counter", "udp_datagrams_received_total", |w| {
+                w.sockets.received as f64
+            }),
+            ("counter", "udp_datagrams_handed_over_total", |w| {
+                w.shard.counters.datagrams_handed_over as f64
+            }),
+            ("counter", "packets_received_total", |w| {
+                w.shard.counters.packets_received as f64
+            }),
+            ("counter", "packets_sent_total", |w| {
+                w.shard.counters.packets_sent as f64
+            }),
+        ];
+        for (kind, metric, figure) in figures {
+            let name = format!("viaduct_worker_{metric}");
+            self.kind(kind, &name);
+            for (number, worker) in workers.iter().enumerate() {
+                self.labelled(&name, "worker", &number.to_string(), figure(worker));
+            }
+        }
     }
 
     fn labelled(&mut self, name: &str, label: &str, text: &str, value: f64) {

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod control;
 pub mod http;
 pub mod identity;
+mod lane;
 pub mod metrics;
 pub mod program;
 pub mod rng;

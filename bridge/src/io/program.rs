@@ -24,6 +24,7 @@ use crate::candidates::{candidates, is_public, usable};
 use crate::colibri::{self, Colibri};
 use crate::command::{Candidate, CandidateKind, Fingerprint, Setup};
 use crate::config::{Config, StateDir};
+use crate::peers::Site;
 use crate::shard::Shard;
 
 /// How long leaving may take in all; supervisors kill after 5 s and more.
@@ -59,7 +60,8 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     }
     let identity = identity(&config)?;
     let bases = bases(&config)?;
-    let sockets = Sockets::open(&bases, config.workers).map_err(anyhow::Error::from)?;
+    let workers = config.workers.unwrap_or_else(worker::default_count);
+    let sockets = Sockets::open(&bases, workers).map_err(anyhow::Error::from)?;
     let listen = |server, address: Option<_>| {
         address
             .map(|(host, port)| http::bind(server, host, port))
@@ -201,18 +203,21 @@ pub fn start(
         rng::generator(),
     );
     let (reports, received) = mpsc::unbounded_channel();
-    let mailboxes = sockets
-        .into_iter()
-        .enumerate()
-        .map(|(index, sockets)| {
-            let shard = Shard::new(config.shard.clone(), Arc::clone(&certificate), rng::seed());
-            worker::spawn(index, sockets, shard, reports.clone())
-        })
-        .collect::<Result<_, _>>()
-        .context("cannot start a worker")?;
+    let shards = (0..sockets.len()).map(|number| {
+        let site = Site {
+            number,
+            count: sockets.len(),
+            ufrag_prefix: config.ufrag_prefix.len(),
+        };
+        let certificate = Arc::clone(&certificate);
+        Shard::new(site, config.shard.clone(), certificate, rng::seed())
+    });
+    let shards = shards.collect();
+    let mailboxes = worker::spawn(sockets, shards, &reports).context("cannot start the workers")?;
     tracing::info!(
         version = metrics::VERSION,
         media = ?bases,
+        workers = mailboxes.len(),
         private_http = ?config.private_http,
         public_http = ?config.public_http,
         xmpp = config.xmpp.len(),

@@ -100,8 +100,12 @@ pub struct Counters {
     pub send_no_room: u64,
     /// Datagrams the kernel refused: no route, a filter, an odd address.
     pub send_refused: u64,
-    /// Datagrams received that were too long to be meant for us.
+    /// Datagrams that were received, of whatever kind.
+    pub received: u64,
+    /// Those of them that were too long to be meant for us.
     pub receive_too_long: u64,
+    /// Attempts to receive that failed for the socket's sake.
+    pub receive_failed: u64,
 }
 
 /// The sockets of one worker.
@@ -125,6 +129,8 @@ struct Bound {
     socket: UdpSocket,
     local: SocketAddr,
     readable: bool,
+    /// The last attempt to receive failed.
+    failing: bool,
     /// Whether messages of several segments are worth a try.
     segments: bool,
 }
@@ -193,6 +199,7 @@ impl Sockets {
                     socket: bind(local, true).map_err(error)?,
                     local,
                     readable: true,
+                    failing: false,
                     segments: true,
                 })
             };
@@ -226,6 +233,11 @@ impl Sockets {
 
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How many sockets could not be received from at the last attempt.
+    pub fn failing(&self) -> usize {
+        self.sockets.iter().filter(|s| s.failing).count()
     }
 
     /// Waits until there is something to receive, the waker was used, or
@@ -281,6 +293,10 @@ impl Sockets {
                         Some(datagram) => take(socket.local, from, datagram),
                         None => self.counters.receive_too_long += 1,
                     });
+                socket.failing = received.is_none();
+                self.counters.receive_failed += u64::from(socket.failing);
+                let received = received.unwrap_or(0);
+                self.counters.received += received as u64;
                 taken += received;
                 // Fewer than there was room for: the queue is empty.
                 socket.readable = received == room;
@@ -543,13 +559,14 @@ impl Call {
     }
 
     /// Receives what waits, into `buffers`. `take` gets `None` for a datagram
-    /// that was too long. Answers how many there were.
+    /// that was too long. Answers how many there were; `None` if the socket
+    /// cannot be received from.
     fn receive(
         &mut self,
         socket: &UdpSocket,
         buffers: &mut [[u8; DATAGRAM]],
         mut take: impl FnMut(SocketAddr, Option<&mut [u8]>),
-    ) -> usize {
+    ) -> Option<usize> {
         let headers = &mut self.headers[..buffers.len()];
         for (((header, address), piece), buffer) in headers
             .iter_mut()
@@ -579,9 +596,12 @@ impl Call {
                 std::ptr::null_mut(),
             )
         };
-        // Nothing waits, or a signal came; an error of the socket itself would
-        // show again at the next turn.
-        let received = usize::try_from(received).unwrap_or(0);
+        let Ok(received) = usize::try_from(received) else {
+            let error = io::Error::last_os_error().kind();
+            // Nothing waits, or a signal came.
+            let harmless = matches!(error, ErrorKind::WouldBlock | ErrorKind::Interrupted);
+            return harmless.then_some(0);
+        };
         for ((header, address), buffer) in headers
             .iter()
             .zip(&self.addresses)
@@ -595,7 +615,7 @@ impl Call {
             let len = header.msg_len as usize;
             take(from, whole.then(|| &mut buffer[..len]));
         }
-        received
+        Some(received)
     }
 }
 
@@ -901,6 +921,28 @@ mod tests {
         let mut senders = Vec::new();
         sockets.receive(64, |_, from, _| senders.push(from));
         assert_eq!(senders, [to]);
+    }
+
+    #[test]
+    fn a_broken_socket_shows_and_the_others_go_on() {
+        let second = SocketAddr::from(([127, 0, 0, 2], 0));
+        let sockets = Sockets::open(&[LOOPBACK, second], 1).expect("free ports");
+        let mut sockets = sockets.into_iter().next().expect("one worker");
+        let locals: Vec<_> = sockets.locals().collect();
+        let (peer, _) = peer();
+        peer.send_to(b"still here", locals[1]).expect("room");
+        let null = File::open("/dev/null").expect("it is there");
+        // SAFETY: no pointers; both descriptors are open.
+        let dup = unsafe { libc::dup2(null.as_raw_fd(), sockets.sockets[0].socket.as_raw_fd()) };
+        assert!(dup >= 0);
+        sockets.wait(Duration::from_secs(5));
+        let mut got = Vec::new();
+        sockets.receive(64, |local, _, datagram| {
+            got.push((local, datagram.to_vec()))
+        });
+        assert_eq!(got, [(locals[1], b"still here".to_vec())]);
+        assert_eq!(sockets.failing(), 1);
+        assert_eq!(sockets.counters().receive_failed, 1);
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! A worker: one thread, its sockets, its shard. It owns every endpoint homed
-//! on it, and shares nothing with other threads but its mailbox.
+//! on it, and shares nothing with other threads but its mailbox, and a lane to
+//! and from each other worker for datagrams that are the other's.
 //!
 //! A turn: wait for datagrams, mail or a timer; take what is queued, at most
-//! [`DATAGRAMS_A_TURN`] and [`MAIL_A_TURN`], so that no queue can starve the
-//! others; run the timers that are due; send all that came of it in one go.
+//! [`DATAGRAMS_A_TURN`] and [`MAIL_A_TURN`] of each queue, so that none can
+//! starve the others; run the timers that are due; send all that came of it in
+//! one go; wake those workers that were given something.
+//!
+//! What shards tell each other goes through the mailboxes, too: so it cannot
+//! overtake a command that the registry gave before.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as queue;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -13,9 +20,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::clock;
+use super::lane::{LaneReceiver, LaneSender, lane};
 use super::udp::{Counters, Sockets, Waker};
 use crate::command::{Command, Event};
-use crate::shard::Shard;
+use crate::peers::{MAX_WORKERS, PeerMessage};
+use crate::shard::{Misdirected, Shard};
+use crate::stats::DropCause;
 
 /// Datagrams taken in a turn before timers get theirs.
 const DATAGRAMS_A_TURN: usize = 256;
@@ -24,14 +34,18 @@ const MAIL_A_TURN: usize = 64;
 /// The longest sleep: a turn at least this often shows that the worker lives.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// A command on its way to a shard.
+/// What is on its way to a shard.
 #[derive(Debug)]
-pub struct Mail {
-    pub command: Command,
-    /// The registry's number of the command; 0 for what did not come from it.
-    pub number: u64,
-    /// Given back when the shard has taken the command.
-    pub permit: Option<OwnedSemaphorePermit>,
+pub enum Mail {
+    Command {
+        command: Command,
+        /// The registry's number of the command; 0 for what did not come from it.
+        number: u64,
+        /// Given back when the shard has taken the command.
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    /// The word of another worker's shard.
+    Peer { from: usize, message: PeerMessage },
 }
 
 /// An event, with which worker it is from, and the number of the last of the
@@ -43,11 +57,24 @@ pub struct Report {
     pub event: Event,
 }
 
+/// Where a worker's mail is put.
+#[derive(Clone, Debug)]
+struct Letterbox {
+    sender: queue::Sender<Mail>,
+    waker: Waker,
+}
+
+impl Letterbox {
+    fn put(&self, mail: Mail) {
+        // A worker ends only with the process.
+        let _ = self.sender.send(mail);
+    }
+}
+
 /// Where a worker's mail is put, and what can be seen of it from outside.
 #[derive(Debug)]
 pub struct Mailbox {
-    sender: queue::Sender<Mail>,
-    waker: Waker,
+    letters: Letterbox,
     vitals: Arc<Vitals>,
 }
 
@@ -59,6 +86,8 @@ struct Vitals {
     /// in turns.
     last_turn: AtomicU64,
     busy: AtomicU64,
+    /// Sockets that cannot be received from just now.
+    failing: AtomicUsize,
     /// As of the shard's last statistics.
     sockets: Mutex<Counters>,
 }
@@ -73,15 +102,19 @@ impl Mailbox {
     /// Never blocks. The queue is bounded by its senders: the registry's
     /// commands come one request at a time, a channel's by permit.
     pub fn send(&self, mail: Mail) {
-        // A worker ends only with the process.
-        let _ = self.sender.send(mail);
-        self.waker.wake();
+        self.letters.put(mail);
+        self.letters.waker.wake();
     }
 
     /// How long ago the worker last took a turn.
     pub fn silent_for(&self, now: Instant) -> Duration {
         let last = Duration::from_nanos(self.vitals.last_turn.load(Ordering::Relaxed));
         now.duration_since(self.vitals.started).saturating_sub(last)
+    }
+
+    /// How many of its sockets cannot be received from.
+    pub fn failing_sockets(&self) -> usize {
+        self.vitals.failing.load(Ordering::Relaxed)
     }
 
     /// What the sockets have done, as of a second ago or less.
@@ -95,73 +128,143 @@ impl Mailbox {
     }
 }
 
-/// Starts a worker. Its events go to `reports`.
+/// As many workers as there are CPUs for this process: those of its affinity
+/// mask, or fewer if its control group allows less than their time.
+pub fn default_count() -> usize {
+    let cpus = std::thread::available_parallelism();
+    cpus.map_or(1, NonZero::get).min(MAX_WORKERS)
+}
+
+/// Starts the workers, as many as there are shards. Their events go to `reports`.
 pub fn spawn(
-    index: usize,
-    sockets: Sockets,
-    shard: Shard,
-    reports: mpsc::UnboundedSender<Report>,
-) -> std::io::Result<Mailbox> {
-    let (sender, mail) = queue::channel();
-    let vitals = Arc::new(Vitals {
-        started: clock::now(),
-        last_turn: AtomicU64::new(0),
-        busy: AtomicU64::new(0),
-        sockets: Mutex::default(),
-    });
-    let mailbox = Mailbox {
-        sender,
-        waker: sockets.waker(),
-        vitals: Arc::clone(&vitals),
-    };
-    let worker = Worker {
-        index,
-        sockets,
-        shard,
-        mail,
-        reports,
-        vitals,
-        worked_off: 0,
-    };
-    std::thread::Builder::new()
-        .name(format!("worker-{index}"))
-        .spawn(move || worker.run())?;
-    Ok(mailbox)
+    sockets: Vec<Sockets>,
+    shards: Vec<Shard>,
+    reports: &mpsc::UnboundedSender<Report>,
+) -> std::io::Result<Vec<Mailbox>> {
+    let count = shards.len();
+    let (mut letters, mut mails) = (Vec::new(), Vec::new());
+    for sockets in &sockets {
+        let (sender, mail) = queue::channel();
+        let waker = sockets.waker();
+        letters.push(Letterbox { sender, waker });
+        mails.push(mail);
+    }
+    let mut peers: Vec<Vec<Peer>> = (0..count).map(|_| Vec::new()).collect();
+    for a in 0..count {
+        for b in 0..a {
+            let (to_a, from_b) = lane(count);
+            let (to_b, from_a) = lane(count);
+            for (worker, number, outgoing, incoming) in [(b, a, to_a, from_a), (a, b, to_b, from_b)]
+            {
+                peers[worker].push(Peer {
+                    number,
+                    letters: letters[number].clone(),
+                    told: false,
+                    outgoing,
+                    incoming,
+                });
+            }
+        }
+    }
+    let mut mailboxes = Vec::new();
+    let parts = sockets.into_iter().zip(shards).zip(mails).zip(peers);
+    for (index, (((sockets, shard), mail), mut peers)) in parts.enumerate() {
+        peers.sort_by_key(|peer| peer.number);
+        let vitals = Arc::new(Vitals {
+            started: clock::now(),
+            last_turn: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            failing: AtomicUsize::new(0),
+            sockets: Mutex::default(),
+        });
+        mailboxes.push(Mailbox {
+            letters: letters[index].clone(),
+            vitals: Arc::clone(&vitals),
+        });
+        let worker = Worker {
+            index,
+            sockets,
+            shard,
+            mail: Inbox {
+                mail,
+                worked_off: 0,
+            },
+            peers,
+            reports: reports.clone(),
+            vitals,
+        };
+        std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || worker.run())?;
+    }
+    Ok(mailboxes)
+}
+
+/// The local and the remote address of a datagram.
+type Pair = (SocketAddr, SocketAddr);
+
+/// Another worker, from this one's side.
+struct Peer {
+    number: usize,
+    letters: Letterbox,
+    /// There is mail it was not woken for yet.
+    told: bool,
+    outgoing: LaneSender<Pair>,
+    incoming: LaneReceiver<Pair>,
+}
+
+/// What a worker is told.
+struct Inbox {
+    mail: queue::Receiver<Mail>,
+    /// The registry's number of the last of its commands.
+    worked_off: u64,
+}
+
+impl Inbox {
+    /// Hands mail to the shard, at most as much as a turn takes. How much it was.
+    fn hand_to(&mut self, shard: &mut Shard, now: Instant) -> usize {
+        let mut taken = 0;
+        for mail in self.mail.try_iter().take(MAIL_A_TURN) {
+            match mail {
+                Mail::Command {
+                    command, number, ..
+                } => {
+                    shard.handle_command(now, command);
+                    self.worked_off = self.worked_off.max(number);
+                }
+                Mail::Peer { from, message } => shard.handle_peer(from, message),
+            }
+            taken += 1;
+        }
+        taken
+    }
 }
 
 struct Worker {
     index: usize,
     sockets: Sockets,
     shard: Shard,
-    mail: queue::Receiver<Mail>,
+    mail: Inbox,
+    /// All others, by their numbers.
+    peers: Vec<Peer>,
     reports: mpsc::UnboundedSender<Report>,
     vitals: Arc<Vitals>,
-    worked_off: u64,
 }
 
 impl Worker {
     fn run(mut self) {
         loop {
             let turn = clock::now();
-            let more_mail = self.take_mail(turn);
-            let more = self.take_datagrams(turn) || more_mail;
+            let mut more = self.take_mail(turn);
+            more |= self.take_datagrams(turn);
+            more |= self.take_handed_over(turn);
             let now = clock::now();
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
+            self.tell_peers();
             self.sockets.send(self.shard.outbox());
-            for event in self.shard.take_events() {
-                if let Event::Stats(_) = event {
-                    *self.vitals.sockets() = self.sockets.counters();
-                }
-                let report = Report {
-                    worker: self.index,
-                    worked_off: self.worked_off,
-                    event,
-                };
-                // Nobody listens any more when the process is ending.
-                let _ = self.reports.send(report);
-            }
+            self.report();
             let now = clock::now();
             self.show_life(turn, now);
             let wait = match self.shard.next_timeout() {
@@ -175,23 +278,79 @@ impl Worker {
 
     /// Whether there may be more than a turn takes; so too below.
     fn take_mail(&mut self, now: Instant) -> bool {
-        let mut taken = 0;
-        for mail in self.mail.try_iter().take(MAIL_A_TURN) {
-            self.shard.handle_command(now, mail.command);
-            self.worked_off = self.worked_off.max(mail.number);
-            taken += 1;
-        }
-        taken == MAIL_A_TURN
+        self.mail.hand_to(&mut self.shard, now) == MAIL_A_TURN
     }
 
     fn take_datagrams(&mut self, now: Instant) -> bool {
-        let shard = &mut self.shard;
+        let (shard, peers, mail) = (&mut self.shard, &mut self.peers, &mut self.mail);
         let taken = self
             .sockets
             .receive(DATAGRAMS_A_TURN, |local, from, datagram| {
-                shard.handle_datagram(now, local, from, datagram);
+                let mut refused = shard.handle_datagram(now, local, from, datagram);
+                // That an address is proved is in the mail before the peer
+                // knows: what it sends then must not be early.
+                if let Err(Misdirected::Nobody(DropCause::UnknownAddress)) = refused
+                    && mail.hand_to(shard, now) > 0
+                {
+                    refused = shard.handle_datagram(now, local, from, datagram);
+                }
+                match refused {
+                    Ok(()) => {}
+                    Err(Misdirected::Shard(number)) => {
+                        let lane = &mut peer(peers, number).outgoing;
+                        if !lane.push((local, from), datagram) {
+                            shard.count_drop(DropCause::HandoverFull);
+                        }
+                    }
+                    Err(Misdirected::Nobody(cause)) => shard.count_drop(cause),
+                }
             });
         taken == DATAGRAMS_A_TURN
+    }
+
+    fn take_handed_over(&mut self, now: Instant) -> bool {
+        let shard = &mut self.shard;
+        let mut more = false;
+        for peer in &mut self.peers {
+            let taken = peer
+                .incoming
+                .take(DATAGRAMS_A_TURN, |(local, from), datagram| {
+                    shard.handle_handed_over(now, local, from, datagram);
+                });
+            more |= taken == DATAGRAMS_A_TURN;
+        }
+        more
+    }
+
+    /// Passes on what the shard has to tell the others, and wakes those that
+    /// were given something.
+    fn tell_peers(&mut self) {
+        for (number, message) in self.shard.take_peer_messages() {
+            let peer = peer(&mut self.peers, number);
+            let from = self.index;
+            peer.letters.put(Mail::Peer { from, message });
+            peer.told = true;
+        }
+        for peer in &mut self.peers {
+            if peer.outgoing.flush() | std::mem::take(&mut peer.told) {
+                peer.letters.waker.wake();
+            }
+        }
+    }
+
+    fn report(&mut self) {
+        for event in self.shard.take_events() {
+            if let Event::Stats(_) = event {
+                *self.vitals.sockets() = self.sockets.counters();
+            }
+            let report = Report {
+                worker: self.index,
+                worked_off: self.mail.worked_off,
+                event,
+            };
+            // Nobody listens any more when the process is ending.
+            let _ = self.reports.send(report);
+        }
     }
 
     fn show_life(&self, turn: Instant, now: Instant) {
@@ -200,5 +359,12 @@ impl Worker {
         self.vitals.last_turn.store(last, Ordering::Relaxed);
         let busy = nanos(now.duration_since(turn));
         self.vitals.busy.fetch_add(busy, Ordering::Relaxed);
+        let failing = self.sockets.failing();
+        self.vitals.failing.store(failing, Ordering::Relaxed);
     }
+}
+
+fn peer(peers: &mut [Peer], number: usize) -> &mut Peer {
+    let found = peers.iter_mut().find(|peer| peer.number == number);
+    found.expect("a shard names shards of this bridge, and never itself")
 }

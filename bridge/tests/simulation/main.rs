@@ -16,13 +16,15 @@ use viaduct_bridge::command::{
     HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
 };
 use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
+use viaduct_bridge::peers::Site;
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
 use viaduct_bridge::settings::ShardSettings;
-use viaduct_bridge::shard::Shard;
+use viaduct_bridge::shard::{Misdirected, Shard};
 use viaduct_bridge::stats::{DropCause, ShardStats};
-use viaduct_bridge::transport::Certificate;
+use viaduct_bridge::transport::{Certificate, local_credentials};
 
 const CONFERENCE: ConferenceId = ConferenceId(1);
+const WORKERS: usize = 2;
 
 fn bridge_address() -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 1], 10_000))
@@ -36,7 +38,9 @@ fn certificate() -> Arc<Certificate> {
 struct Simulation {
     start: Instant,
     now: Instant,
-    shard: Shard,
+    /// All conferences are on the last of them; the kernel gives a datagram to
+    /// any.
+    shards: Vec<Shard>,
     certificate: Arc<Certificate>,
     network: Network,
     clients: BTreeMap<&'static str, Client>,
@@ -44,38 +48,46 @@ struct Simulation {
     events: Vec<(Duration, String)>,
     /// What clients negotiate from now on.
     media: Vec<Media>,
-    stats: ShardStats,
 }
 
 impl Simulation {
     fn new(seed: u64) -> Self {
         let start = Instant::now();
         let certificate = certificate();
-        let mut shard = Shard::new(ShardSettings::default(), certificate.clone(), seed);
-        shard.handle_command(
-            start,
-            Command::CreateConference {
-                conference: CONFERENCE,
-                audio_feedback: Ssrc(1),
-                video_feedback: Ssrc(2),
-            },
-        );
-        Self {
+        let shard = |number| {
+            let site = Site {
+                number,
+                count: WORKERS,
+                ufrag_prefix: 0,
+            };
+            Shard::new(site, ShardSettings::default(), certificate.clone(), seed)
+        };
+        let mut sim = Self {
             start,
             now: start,
-            shard,
-            certificate,
+            shards: (0..WORKERS).map(shard).collect(),
+            certificate: certificate.clone(),
             network: Network::new(seed, Duration::from_millis(20), Duration::from_millis(40)),
             clients: BTreeMap::new(),
             channels: 0,
             events: Vec::new(),
             media: media(),
-            stats: ShardStats::default(),
-        }
+        };
+        sim.command(Command::CreateConference {
+            conference: CONFERENCE,
+            audio_feedback: Ssrc(1),
+            video_feedback: Ssrc(2),
+        });
+        sim
+    }
+
+    fn home(&mut self) -> &mut Shard {
+        self.shards.last_mut().expect("there is one")
     }
 
     fn command(&mut self, command: Command) {
-        self.shard.handle_command(self.now, command);
+        let now = self.now;
+        self.home().handle_command(now, command);
         self.exchange();
     }
 
@@ -95,7 +107,7 @@ impl Simulation {
 
     fn join_as(&mut self, id: &'static str, number: u8, sends: bool) {
         let bridge = BridgeSide {
-            ice: credentials(100 + number),
+            ice: local_credentials(WORKERS as u8 - 1, &[number; 24]),
             fingerprint: self.certificate.fingerprint(),
             address: bridge_address(),
         };
@@ -174,7 +186,7 @@ impl Simulation {
             let clients = self.clients.values().filter_map(Client::next_timeout);
             let next = clients
                 .chain(self.network.next_timeout())
-                .chain(self.shard.next_timeout())
+                .chain(self.shards.iter_mut().filter_map(Shard::next_timeout))
                 .min();
             match next.filter(|next| *next <= end) {
                 Some(next) => self.now = self.now.max(next),
@@ -192,43 +204,80 @@ impl Simulation {
     fn turn(&mut self) {
         while let Some(mut transit) = self.network.deliver(self.now) {
             if transit.to == bridge_address() {
-                let datagram = &mut transit.datagram;
-                self.shard
-                    .handle_datagram(self.now, transit.to, transit.from, datagram);
+                self.receive(transit.from, &mut transit.datagram);
             } else if let Some(client) = self.clients.values_mut().find(|c| c.address == transit.to)
             {
                 client.handle_datagram(self.now, transit.from, &mut transit.datagram);
             }
         }
-        self.shard.handle_timeout(self.now);
+        for shard in &mut self.shards {
+            shard.handle_timeout(self.now);
+        }
         for client in self.clients.values_mut() {
             client.handle_timeout(self.now);
         }
         self.exchange();
     }
 
-    /// Takes what the shard and the clients have to send.
-    fn exchange(&mut self) {
-        let (now, network) = (self.now, &mut self.network);
-        let outbox = self.shard.outbox();
-        for entry in outbox.entries() {
-            network.send(now, entry.from, entry.to, outbox.datagram(entry));
+    /// A datagram comes to the bridge, at the socket of some worker.
+    fn receive(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+        let (now, local) = (self.now, bridge_address());
+        let first = &mut self.shards[usize::from(from.port()) % WORKERS];
+        match first.handle_datagram(now, local, from, datagram) {
+            Ok(()) => {}
+            Err(Misdirected::Shard(owner)) => {
+                self.shards[owner].handle_handed_over(now, local, from, datagram);
+            }
+            Err(Misdirected::Nobody(cause)) => first.count_drop(cause),
         }
-        outbox.clear();
+        self.tell_peers();
+    }
+
+    fn tell_peers(&mut self) {
+        for from in 0..WORKERS {
+            let told: Vec<_> = self.shards[from].take_peer_messages().collect();
+            for (to, message) in told {
+                self.shards[to].handle_peer(from, message);
+            }
+        }
+    }
+
+    /// Takes what the shards and the clients have to send.
+    fn exchange(&mut self) {
+        self.tell_peers();
+        let (now, network) = (self.now, &mut self.network);
+        for shard in &mut self.shards {
+            let outbox = shard.outbox();
+            for entry in outbox.entries() {
+                network.send(now, entry.from, entry.to, outbox.datagram(entry));
+            }
+            outbox.clear();
+        }
         for client in self.clients.values_mut() {
             client.take_datagrams(|from, to, datagram| network.send(now, from, to, datagram));
         }
-        for event in self.shard.take_events() {
-            match event {
-                Event::ChannelSend { endpoint, text, .. } => {
-                    if let Some(client) = self.clients.get_mut(&*endpoint.0) {
-                        client.handle_message(now, &text);
+        for shard in &mut self.shards {
+            for event in shard.take_events() {
+                match event {
+                    Event::ChannelSend { endpoint, text, .. } => {
+                        if let Some(client) = self.clients.get_mut(&*endpoint.0) {
+                            client.handle_message(now, &text);
+                        }
                     }
+                    Event::Stats(_) => {}
+                    other => self.events.push((now - self.start, format!("{other:?}"))),
                 }
-                Event::Stats(stats) => self.stats = *stats,
-                other => self.events.push((now - self.start, format!("{other:?}"))),
             }
         }
+    }
+
+    /// The figures of all shards.
+    fn stats(&self) -> ShardStats {
+        let mut sum = ShardStats::default();
+        for shard in &self.shards {
+            sum.add(&shard.stats(self.now));
+        }
+        sum
     }
 
     fn track(&self, receiver: &str, sender: &str) -> &Track {
@@ -487,9 +536,13 @@ fn conference(seed: u64) -> String {
     let audio = &a.tracks[&b.audio_ssrc()].audio;
     assert!(audio.values().all(|(from, _)| *from == 2));
     assert!(audio.len() > 500, "{} audio packets", audio.len());
-    assert_eq!(sim.stats.counters.drops[DropCause::MalformedRtp], 0);
-    assert!(sim.stats.gauges.rtt_count >= 2, "{:?}", sim.stats.gauges);
-    let rtt = sim.stats.gauges.rtt_ms_sum / f64::from(sim.stats.gauges.rtt_count);
+    assert_eq!(sim.stats().counters.drops[DropCause::MalformedRtp], 0);
+    assert!(
+        sim.stats().gauges.rtt_count >= 2,
+        "{:?}",
+        sim.stats().gauges
+    );
+    let rtt = sim.stats().gauges.rtt_ms_sum / f64::from(sim.stats().gauges.rtt_count);
     assert!((40.0..60.0).contains(&rtt), "{rtt} ms");
 
     let mut summary = String::new();
@@ -507,7 +560,7 @@ fn conference(seed: u64) -> String {
             summary += &format!("  {at:?} {text}\n");
         }
     }
-    summary + &format!("{:?} {:?}", sim.events, sim.stats.counters.drops)
+    summary + &format!("{:?} {:?}", sim.events, sim.stats().counters.drops)
 }
 
 #[test]
@@ -640,7 +693,7 @@ fn silence_is_dropped_without_a_gap_and_mute_by_order_stops_media() {
     let before = heard(&sim);
     let numbers: Vec<u64> = before.keys().copied().collect();
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
-    let silent = sim.stats.counters.drops[DropCause::Silence];
+    let silent = sim.stats().counters.drops[DropCause::Silence];
     assert!((90..=100).contains(&silent), "{silent}");
     let force_mute = Some(ForceMute {
         audio: true,
@@ -696,9 +749,9 @@ fn sources_may_come_after_their_packets_and_go_and_come_back() {
             },
         );
         sim.run_for(Duration::from_millis(300));
-        let before = sim.stats.counters.drops[DropCause::UnknownSsrc];
+        let before = sim.stats().counters.drops[DropCause::UnknownSsrc];
         sim.run_for(seconds(2));
-        assert!(sim.stats.counters.drops[DropCause::UnknownSsrc] > before);
+        assert!(sim.stats().counters.drops[DropCause::UnknownSsrc] > before);
         let seen = sim.track("a", "b").video.len();
         let sources = Some(known.clone());
         sim.update(
@@ -740,7 +793,7 @@ fn a_receiver_without_rtx_is_sent_nothing_twice() {
     sim.run_until(seconds(2));
     sim.network.lost = 100;
     sim.run_until(seconds(6));
-    let counters = &sim.stats.counters;
+    let counters = sim.stats().counters;
     assert!(
         counters.drops[DropCause::ResendWithoutRtx] > 10,
         "{counters:?}"
@@ -769,7 +822,7 @@ fn an_ssrc_belongs_to_whoever_named_it_first() {
     sim.run_until(seconds(4));
     let track = sim.track("c", "a");
     assert!(track.video.values().all(|seen| seen.content.owner == 1));
-    assert!(sim.stats.counters.drops[DropCause::UnknownSsrc] > 0);
+    assert!(sim.stats().counters.drops[DropCause::UnknownSsrc] > 0);
     assert_eq!(sim.clients["c"].tracks.len(), 2, "A's audio and video");
 }
 
@@ -797,13 +850,13 @@ fn those_who_fall_silent_are_reported_and_dropped() {
         "{:?}",
         sim.events
     );
-    assert_eq!(sim.stats.gauges.endpoints, 1);
-    assert_eq!(sim.stats.gauges.conferences, 1);
+    assert_eq!(sim.stats().gauges.endpoints, 1);
+    assert_eq!(sim.stats().gauges.conferences, 1);
     sim.command(Command::ExpireConference {
         conference: CONFERENCE,
     });
     sim.run_for(seconds(2));
-    assert_eq!(sim.stats.gauges.conferences, 0);
+    assert_eq!(sim.stats().gauges.conferences, 0);
 }
 
 #[test]
@@ -823,12 +876,12 @@ fn what_is_not_expected_is_counted_and_dropped() {
         (member, vec![200u8; 40], DropCause::NotDemuxed),
         (member, Vec::new(), DropCause::NotDemuxed),
     ] {
-        let count = |sim: &Simulation| sim.shard.stats(sim.now).counters.drops[cause];
+        let count = |sim: &Simulation| sim.stats().counters.drops[cause];
         let before = count(&sim);
-        sim.shard
-            .handle_datagram(sim.now, bridge_address(), from, &mut datagram);
+        sim.receive(from, &mut datagram);
         assert_eq!(count(&sim), before + 1, "{cause:?} for {datagram:?}");
-        assert!(sim.shard.outbox().is_empty(), "no answer to {cause:?}");
+        let silent = sim.shards.iter_mut().all(|shard| shard.outbox().is_empty());
+        assert!(silent, "no answer to {cause:?}");
     }
     assert_eq!(ENCODINGS, 3);
 }

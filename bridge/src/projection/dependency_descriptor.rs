@@ -47,7 +47,7 @@ pub(super) struct Next {
 /// The frames of a source, and what one receiver gets of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Dd {
-    choice: EncodingChoice,
+    pub(super) choice: EncodingChoice,
     frames: Frames<Layer, FrameNumbers>,
     /// The decode target of the current encoding that is forwarded.
     decode_target: u8,
@@ -98,7 +98,7 @@ impl Dd {
     ) -> Option<Rewrite> {
         let Some(target) = target else {
             self.choice.suspend();
-            self.frames.interrupt();
+            self.frames.skip(packet.encoding, packet.index);
             return None;
         };
         self.choice.aim(target.encoding());
@@ -118,7 +118,7 @@ impl Dd {
         })?;
         if place.new {
             let before = self.decode_target;
-            if self.wanted(place, packet, frame, target) {
+            if self.wanted(place, packet, frame, target, output) {
                 let codec = FrameNumbers {
                     frame_delta: 0,
                     template_delta: 0,
@@ -203,7 +203,11 @@ impl Dd {
         packet: &IncomingVideo<'_>,
         frame: &DdFrame,
         target: LayerIndex,
+        output: &Output,
     ) -> bool {
+        if self.frames.precedes_entry(place) {
+            return false;
+        }
         let elsewhere = self
             .frames
             .newest()
@@ -227,13 +231,15 @@ impl Dd {
                 }
                 present.is_some()
             }
-            Verdict::Continue if self.frames.precedes_entry(place) => false,
             Verdict::Continue => {
                 if within_target {
                     let Some(wanted) = available(frame, target.decode_target()) else {
                         return false;
                     };
-                    self.approach(place, frame, wanted);
+                    let begun = self.frames.newest().is_some_and(|(_, numbers)| {
+                        packet.timestamp.wrapping_add(numbers.timestamp_delta) == output.timestamp
+                    });
+                    self.approach(place, frame, wanted, begun);
                 }
                 let dti = frame.dtis.get(self.decode_target);
                 let least = if packet.encoding > target.encoding() {
@@ -247,13 +253,20 @@ impl Dd {
     }
 
     /// Changes the decode target at a frame where that is possible, or asks for
-    /// a key frame where no other frame will ever do.
-    fn approach(&mut self, place: Place, frame: &DdFrame, wanted: u8) {
+    /// a key frame where no other frame will ever do. Once a picture has
+    /// `begun`, its highest layer has been marked: it cannot get a higher one.
+    fn approach(&mut self, place: Place, frame: &DdFrame, wanted: u8, begun: bool) {
         if self.decode_target == wanted {
             return;
         }
+        let layer = |target: u8| {
+            let targets = &frame.structure.targets;
+            targets.get(usize::from(target)).map(|t| t.spatial_id)
+        };
+        let too_late = begun && layer(wanted) > layer(self.decode_target);
         let referenced = frame.diffs.as_slice();
         if frame.dtis.get(wanted) == Dti::Switch
+            && !too_late
             && referenced
                 .iter()
                 .all(|diff| self.frames.accepted_back(place, *diff))

@@ -126,6 +126,8 @@ struct FrameMap<C, M> {
     encoding: u8,
     frames: VecDeque<Frame<C, M>>,
     accepted: usize,
+    /// The highest packet that passed unseen: nothing can begin before it.
+    skipped: PacketIndex,
 }
 
 impl<C, M> FrameMap<C, M> {
@@ -269,24 +271,31 @@ impl<C: Copy, M: Copy> Frames<C, M> {
             .map(|newest| (newest.id as u16, newest.numbers.codec))
     }
 
-    /// From here on packets are not shown to [`Self::see`] until the source is
-    /// wanted again.
-    pub(super) fn interrupt(&mut self) {
+    /// Notes a packet that comes while the source is not wanted.
+    pub(super) fn skip(&mut self, encoding: u8, index: PacketIndex) {
         self.interrupted = true;
+        let at = self.map_of(encoding);
+        let skipped = &mut self.maps[at].skipped;
+        *skipped = index.max(*skipped);
+    }
+
+    fn map_of(&mut self, encoding: u8) -> usize {
+        let known = self.maps.iter().position(|m| m.encoding == encoding);
+        known.unwrap_or_else(|| {
+            self.maps.push(FrameMap {
+                encoding,
+                frames: VecDeque::new(),
+                accepted: 0,
+                skipped: PacketIndex(0),
+            });
+            self.maps.len() - 1
+        })
     }
 
     /// Enters a packet into its frame. `None`: it is too old, contradicts what
     /// is known of its frame and the frames around it, or its room is taken.
     pub(super) fn see(&mut self, sight: &Sight<C>) -> Option<Place> {
-        let known = self.maps.iter().position(|m| m.encoding == sight.encoding);
-        let map_at = known.unwrap_or_else(|| {
-            self.maps.push(FrameMap {
-                encoding: sight.encoding,
-                frames: VecDeque::new(),
-                accepted: 0,
-            });
-            self.maps.len() - 1
-        });
+        let map_at = self.map_of(sight.encoding);
         let map = &mut self.maps[map_at];
         let (id, restarted) = map.unwrap(sight)?;
         if restarted {
@@ -323,7 +332,7 @@ impl<C: Copy, M: Copy> Frames<C, M> {
             Err(at) => {
                 let full = map.frames.len() >= MAX_FRAMES
                     || map.accepted == 0 && map.frames.len() >= MAX_REJECTED;
-                if at == 0 && full {
+                if at == 0 && full || sight.index <= map.skipped {
                     return None;
                 }
                 let follows = at == 0 || map.frames[at - 1].last < sight.index;

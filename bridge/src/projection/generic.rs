@@ -34,7 +34,7 @@ struct Stretch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Generic {
     pub(super) payload_type: PayloadType,
-    choice: EncodingChoice,
+    pub(super) choice: EncodingChoice,
     /// Newest last.
     stretches: VecDeque<Stretch>,
 }
@@ -61,6 +61,7 @@ impl Generic {
         &mut self,
         packet: &IncomingVideo<'_>,
         key: Option<bool>,
+        late: bool,
         target: Option<LayerIndex>,
         output: &mut Output,
     ) -> Option<Rewrite> {
@@ -79,7 +80,8 @@ impl Generic {
                 at
             }
             None => {
-                if !self.enter(packet, key, target) {
+                // What was to follow a latecomer has been withheld.
+                if late || !self.enter(packet, key, target) {
                     return None;
                 }
                 self.begin(packet, output);
@@ -127,14 +129,6 @@ impl Generic {
 
     /// Whether the receiver gets this packet's encoding from here on.
     fn enter(&mut self, packet: &IncomingVideo<'_>, key: Option<bool>, target: LayerIndex) -> bool {
-        // A latecomer from before a stretch is no place to begin another.
-        let late = self
-            .stretches
-            .iter()
-            .any(|s| s.encoding == packet.encoding && packet.index <= s.last);
-        if late {
-            return false;
-        }
         if let Some(key) = key {
             return self.choice.decide(packet.encoding, key, packet.arrival) == Verdict::Enter;
         }

@@ -185,6 +185,14 @@ impl Context {
             _ => false,
         }
     }
+
+    fn choice(&mut self) -> &mut choice::EncodingChoice {
+        match self {
+            Self::Vp8(vp8) => &mut vp8.choice,
+            Self::Dd(dd) => &mut dd.choice,
+            Self::Generic(generic) => &mut generic.choice,
+        }
+    }
 }
 
 /// What one receiver gets of one video source.
@@ -225,6 +233,10 @@ impl Projection {
     /// The best layer the receiver shall get; `None` suspends the source.
     pub fn set_target(&mut self, target: Option<LayerIndex>) {
         self.target = target;
+        // A suspension counts from the first packet that meets it.
+        if let (Some(target), Some(context)) = (target, &mut self.context) {
+            context.choice().aim(target.encoding());
+        }
     }
 
     /// The best layer the receiver shall get.
@@ -243,13 +255,14 @@ impl Projection {
             self.change_codec(packet);
         }
         let newest = &mut self.newest[usize::from(packet.encoding)];
+        let late = packet.index < *newest;
         *newest = packet.index.max(*newest);
         let (target, output) = (self.target, &mut self.output);
         match (self.context.as_mut()?, packet.codec) {
             (Context::Vp8(vp8), CodecView::Vp8(d)) => vp8.project(packet, &d, target, output),
             (Context::Dd(dd), CodecView::Dd(frame)) => dd.project(packet, frame, target, output),
             (Context::Generic(generic), CodecView::Opaque { key }) => {
-                generic.project(packet, key, target, output)
+                generic.project(packet, key, late, target, output)
             }
             _ => None,
         }

@@ -35,7 +35,7 @@ struct PictureNumbers {
 /// The VP8 frames of a source, and what one receiver gets of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Vp8 {
-    choice: EncodingChoice,
+    pub(super) choice: EncodingChoice,
     frames: Frames<Picture, PictureNumbers>,
 }
 
@@ -59,7 +59,7 @@ impl Vp8 {
     ) -> Option<Rewrite> {
         let Some(target) = target else {
             self.choice.suspend();
-            self.frames.interrupt();
+            self.frames.skip(packet.encoding, packet.index);
             return None;
         };
         let picture_id = descriptor.picture_id?;
@@ -122,6 +122,9 @@ impl Vp8 {
         picture: Picture,
         target: LayerIndex,
     ) -> bool {
+        if self.frames.precedes_entry(place) {
+            return false;
+        }
         // After what has been rejected, its stream cannot be entered here.
         let elsewhere = self
             .frames
@@ -132,7 +135,6 @@ impl Vp8 {
         match self.choice.decide(packet.encoding, key, packet.arrival) {
             Verdict::Reject => false,
             Verdict::Enter => true,
-            Verdict::Continue if self.frames.precedes_entry(place) => false,
             Verdict::Continue => {
                 let layers = match packet.encoding.cmp(&target.encoding()) {
                     std::cmp::Ordering::Greater => 0,

@@ -23,6 +23,9 @@ mod generic;
 mod vp8;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};

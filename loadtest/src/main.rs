@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use viaduct_loadtest::io::run;
-use viaduct_loadtest::scenario::{Scenario, Server};
+use viaduct_loadtest::scenario::{ChannelKind, Rate, Scenario, Server};
 use viaduct_loadtest::source::Codec;
 use viaduct_signalling::jid::{BareJid, Jid};
 
@@ -62,6 +62,12 @@ struct JoinArguments {
     senders: Option<u16>,
     #[arg(long, value_enum, default_value = "vp8")]
     codec: Codec,
+    /// Say layers in payloads only, as clients without the extension do.
+    #[arg(long)]
+    no_dependency_descriptor: bool,
+    /// What carries the bridge channel.
+    #[arg(long, value_enum, default_value = "websocket")]
+    channel: ChannelKind,
     /// Length of the test once all are connected.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -73,6 +79,24 @@ struct JoinArguments {
         default_value = "720"
     )]
     height: Vec<u16>,
+    /// How many senders share a screen as well [default with the flag: 1].
+    #[arg(
+        long,
+        value_name = "SENDERS",
+        num_args = 0..=1,
+        default_value_t = 0,
+        default_missing_value = "1"
+    )]
+    share: u16,
+    /// Height to ask of shared screens; 0 for none.
+    #[arg(long, value_name = "LINES", default_value_t = 720)]
+    share_height: u16,
+    /// Let senders mute and unmute microphone and camera by turns.
+    #[arg(long)]
+    mute: bool,
+    /// Participants that leave, and others that come in their place, a second.
+    #[arg(long, value_name = "N/s", default_value = "0/s")]
+    churn: Rate,
     /// Milliseconds from one join to the next.
     #[arg(long, default_value_t = 50)]
     join_interval: u64,
@@ -175,8 +199,14 @@ fn scenario(arguments: &JoinArguments) -> Result<Scenario, String> {
         participants: arguments.participants,
         senders: arguments.senders.unwrap_or(arguments.participants),
         codec: arguments.codec,
+        descriptors: !arguments.no_dependency_descriptor,
+        channel: arguments.channel,
         duration: seconds("seconds", arguments.seconds)?,
         heights: arguments.height.clone(),
+        shares: arguments.share,
+        share_height: arguments.share_height,
+        mute: arguments.mute,
+        churn: arguments.churn.0,
         join_interval: Duration::from_millis(arguments.join_interval),
         join_timeout: seconds("join-timeout", arguments.join_timeout)?,
         max_lost: arguments.max_lost,

@@ -1,6 +1,8 @@
 //! Messages of the bridge channel (media.md §7), as far as a client without a
 //! picture on a screen sends and reads them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What a participant sends.
@@ -17,6 +19,9 @@ pub enum Outgoing {
         last_n: i32,
         assumed_bandwidth_bps: i64,
         default_constraints: MaxHeight,
+        /// Of sources by name; replaces all that was said before.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        constraints: BTreeMap<String, MaxHeight>,
     },
     #[serde(rename_all = "camelCase")]
     EndpointStats { connection_quality: u8 },
@@ -112,10 +117,22 @@ mod tests {
             last_n: -1,
             assumed_bandwidth_bps: -1,
             default_constraints: MaxHeight { max_height: 720 },
+            constraints: BTreeMap::new(),
         };
         assert_eq!(
             constraints.to_json(),
             r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"assumedBandwidthBps":-1,"defaultConstraints":{"maxHeight":720}}"#
+        );
+        let screen = Outgoing::ReceiverVideoConstraints {
+            last_n: -1,
+            assumed_bandwidth_bps: -1,
+            default_constraints: MaxHeight { max_height: 180 },
+            constraints: [("caf0ac19-v1".to_owned(), MaxHeight { max_height: 2160 })].into(),
+        };
+        assert!(
+            screen
+                .to_json()
+                .ends_with(r#","constraints":{"caf0ac19-v1":{"maxHeight":2160}}}"#)
         );
         let video_type = Outgoing::SourceVideoTypeMessage {
             source_name: "caf0ac19-v0".to_owned(),

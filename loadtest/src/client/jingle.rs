@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use viaduct_signalling::jingle::{
-    Action, Content, Creator, Description, Fingerprint, Group, Jingle, PayloadType, Senders,
-    Transport, transport::Setup,
+    Action, Content, Creator, Description, Fingerprint, Group, Jingle, PayloadType, SctpMap,
+    Senders, Transport, transport::Setup,
 };
 use viaduct_signalling::sources::{ConferenceSources, EndpointSources, MediaType};
 
@@ -21,6 +21,7 @@ pub struct Formats {
     /// Header extension numbers.
     pub audio_level: Option<u8>,
     pub transport_cc: Option<u8>,
+    pub dependency_descriptor: Option<u8>,
 }
 
 /// An offer, as far as a participant needs it.
@@ -31,6 +32,8 @@ pub struct Offer {
     pub remote: Remote,
     pub formats: Formats,
     pub channel_url: Option<String>,
+    /// SCTP port of the data channel, where one is offered.
+    pub sctp_port: Option<u16>,
     pub sources: ConferenceSources,
     contents: Vec<Content>,
 }
@@ -96,12 +99,19 @@ impl Offer {
                 .filter_map(|content| content.transport.as_ref())
                 .flat_map(|transport| &transport.web_sockets)
                 .find_map(|socket| socket.url.clone()),
+            sctp_port: jingle
+                .contents
+                .iter()
+                .filter_map(|content| content.transport.as_ref())
+                .flat_map(|transport| &transport.sctp_maps)
+                .find_map(|map| map.number),
             sources: sources(jingle)?,
             contents: jingle.contents.clone(),
         })
     }
 
-    /// The session-accept with our transport and sources.
+    /// The session-accept with our transport and sources. A data content is
+    /// taken wherever it is offered: one is offered only to who can use it.
     pub fn accept(
         &self,
         responder: &str,
@@ -122,10 +132,11 @@ impl Offer {
             ..Transport::default()
         };
         let own_contents = ours.to_contents();
-        let contents = self
+        let media = |content: &&Content| MediaType::from_word(&content.name).is_some();
+        let mut contents: Vec<Content> = self
             .contents
             .iter()
-            .filter(|content| MediaType::from_word(&content.name).is_some())
+            .filter(media)
             .map(|offered| {
                 let mut description = offered.description.clone().unwrap_or_default();
                 description.sources.clear();
@@ -149,7 +160,24 @@ impl Offer {
                 }
             })
             .collect();
-        let names = ["audio", "video"];
+        if let Some(port) = self.sctp_port {
+            let map = SctpMap {
+                number: Some(port),
+                protocol: Some("webrtc-datachannel".to_owned()),
+                streams: Some(0),
+            };
+            contents.push(Content {
+                creator: Some(Creator::Responder),
+                name: "data".to_owned(),
+                transport: Some(Transport {
+                    sctp_maps: vec![map],
+                    ..transport
+                }),
+                ..Content::default()
+            });
+        }
+        // The client library names all three, whatever was offered.
+        let names = ["audio", "video", "data"];
         Jingle {
             initiator: Some(initiator.to_owned()),
             responder: Some(responder.to_owned()),
@@ -243,6 +271,10 @@ fn formats(audio: &Description, video: &Description, codec: Codec) -> Result<For
         transport_cc: extension(
             video,
             "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+        ),
+        dependency_descriptor: extension(
+            video,
+            "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
         ),
     })
 }

@@ -1,31 +1,37 @@
-//! What a participant receives: packets to their streams, and the feedback a
-//! client sends for them (receiver reports, NACK, PLI, transport-wide
-//! congestion control).
+//! What a participant receives: packets to their streams, NACK and PLI for what
+//! they lack, and at the end what was found of each sender.
+//!
+//! Packets that overtake the source-add of their SSRC are kept until it comes,
+//! so that what a bridge sends first is judged as well; a client would drop them
+//! and show its first picture after the source-add, which is how it is timed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rtc_shared::marshal::Unmarshal;
+use bytes::Bytes;
 use rtcp::Packet;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtcp::receiver_report::ReceiverReport;
-use rtcp::reception_report::ReceptionReport;
 use rtcp::sender_report::SenderReport;
-use rtcp::transport_feedbacks::transport_layer_cc::{
-    PacketStatusChunk, RecvDelta, StatusChunkTypeTcc, StatusVectorChunk, SymbolSizeTypeTcc,
-    SymbolTypeTcc, TransportLayerCc,
-};
 use rtcp::transport_feedbacks::transport_layer_nack::{
     TransportLayerNack, nack_pairs_from_sequence_numbers,
 };
+use viaduct_signalling::jitsi::SourceInfo;
 use viaduct_signalling::sources::{ConferenceSources, MediaType, Semantics, VideoType};
 
-use super::Clock;
+use super::board::Board;
+use super::feedback::Feedback;
 use super::jingle::Formats;
-use crate::measure::Expected;
+use super::{Clock, kind_of_name, rtp};
 use crate::measure::audio::AudioReceiver;
-use crate::measure::video::VideoReceiver;
+use crate::measure::delay::Histogram;
+use crate::measure::pair::{Pair, Pairs};
+use crate::measure::video::{Header, VideoReceiver};
+use crate::measure::{Arrival, Expected};
+use crate::scenario::Roster;
+use crate::source::Codec;
 use crate::source::tag::Kind;
+use crate::source::video::Picture;
 
 /// Interval of transport-wide feedback, as libwebrtc's at high rates.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
@@ -33,15 +39,11 @@ const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// SSRCs of the bridge's choosing that are kept state for.
 const MAX_STREAMS: usize = 4096;
-/// Arrivals reported in one feedback packet.
-const MAX_ARRIVALS: usize = 400;
 /// Packets kept whose SSRC is not signalled yet: a sender's media may overtake
 /// the source-add that tells of it.
 const MAX_EARLY: usize = 1024;
 /// How long they are kept.
 const EARLY: Duration = Duration::from_secs(2);
-/// Blocks of a receiver report (RFC 3550 §6.4.2).
-const MAX_BLOCKS: usize = 31;
 
 /// Which stream of which sender.
 pub type StreamId = (u16, Kind);
@@ -71,63 +73,85 @@ pub struct ReceiveStats {
     pub key_requests: u64,
 }
 
-/// Per SSRC, what a receiver report needs (RFC 3550 §A.3, §A.8).
-#[derive(Debug)]
-struct Reception {
-    clock_rate: u32,
-    base: u32,
-    highest: u32,
-    received: u32,
-    expected_prior: u32,
-    received_prior: u32,
-    jitter: f64,
-    timestamp: (u32, Instant),
-    last_report: Option<(u32, Instant)>,
+impl ReceiveStats {
+    /// Takes in what another participant received.
+    pub fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.octets += other.octets;
+        self.unsignalled += other.unsignalled;
+        self.malformed += other.malformed;
+        self.odd_reports += other.odd_reports;
+        self.reports += other.reports;
+        self.nacks += other.nacks;
+        self.key_requests += other.key_requests;
+    }
+}
+
+/// What to expect of whom.
+#[derive(Clone, Debug)]
+pub struct Expectations {
+    pub run: u32,
+    /// Our own number.
+    pub number: u16,
+    pub roster: Roster,
+    pub board: Arc<Board>,
+    pub codec: Codec,
+    /// Heights asked for.
+    pub camera: u16,
+    pub desktop: u16,
+    /// A source of who was there that long must have been heard or seen.
+    pub patience: Duration,
 }
 
 /// Receiver of everything.
 #[derive(Debug)]
 pub struct Receiver {
-    run: u32,
-    /// Endpoints of this run, and which sender they are.
-    senders: BTreeMap<String, u16>,
+    expect: Expectations,
     formats: Formats,
     sources: ConferenceSources,
     routes: BTreeMap<u32, Route>,
-    pub audio: BTreeMap<u16, AudioReceiver>,
-    pub video: BTreeMap<StreamId, VideoReceiver>,
-    reception: BTreeMap<u32, Reception>,
-    early: VecDeque<(Instant, rtp::Packet)>,
-    arrivals: BTreeMap<u64, Instant>,
-    newest_arrival: Option<u64>,
-    reported_to: Option<u64>,
-    feedback_count: u8,
+    audio: BTreeMap<u16, AudioReceiver>,
+    video: BTreeMap<StreamId, VideoReceiver>,
+    /// Sources that presence says are muted.
+    muted: BTreeSet<StreamId>,
+    /// Since when media could come.
+    connected: Option<Instant>,
+    /// What was found of those who left, and who they are.
+    done: Pairs,
+    left: BTreeSet<u16>,
+    delays: Histogram,
+    first_audio: Option<Instant>,
+    first_frame: Option<Instant>,
+    early: VecDeque<(Instant, Bytes)>,
+    /// SSRCs of which packets were dropped before they were signalled.
+    beheaded: BTreeSet<u32>,
+    feedback: Feedback,
     feedback_due: Instant,
     report_due: Instant,
-    max_height: Option<(u16, Instant)>,
     pub stats: ReceiveStats,
 }
 
 impl Receiver {
-    /// `senders`: the endpoints of this run and their numbers.
-    pub fn new(run: u32, senders: BTreeMap<String, u16>, now: Instant) -> Self {
+    pub fn new(expect: Expectations, now: Instant) -> Self {
         Self {
-            run,
-            senders,
+            expect,
             formats: Formats::default(),
             sources: ConferenceSources::default(),
             routes: BTreeMap::new(),
             audio: BTreeMap::new(),
             video: BTreeMap::new(),
-            reception: BTreeMap::new(),
+            muted: BTreeSet::new(),
+            connected: None,
+            done: Pairs::default(),
+            left: BTreeSet::new(),
+            delays: Histogram::default(),
+            first_audio: None,
+            first_frame: None,
             early: VecDeque::new(),
-            arrivals: BTreeMap::new(),
-            newest_arrival: None,
-            reported_to: None,
-            feedback_count: 0,
+            beheaded: BTreeSet::new(),
+            feedback: Feedback::default(),
             feedback_due: now,
             report_due: now + REPORT_INTERVAL,
-            max_height: None,
             stats: ReceiveStats::default(),
         }
     }
@@ -136,29 +160,28 @@ impl Receiver {
     pub fn begin(&mut self, formats: Formats, sources: ConferenceSources) {
         self.formats = formats;
         self.sources = sources;
-        self.reception.clear();
         self.early.clear();
+        self.beheaded.clear();
         self.audio.values_mut().for_each(AudioReceiver::restart);
         self.video.values_mut().for_each(VideoReceiver::restart);
-        self.arrivals.clear();
-        self.newest_arrival = None;
-        self.reported_to = None;
+        self.feedback.restart();
         self.route();
     }
 
     /// source-add.
-    pub fn add(&mut self, clock: &Clock, sources: &ConferenceSources) {
+    pub fn add(&mut self, now: Instant, clock: &Clock, sources: &ConferenceSources) {
         for (owner, more) in &sources.0 {
             self.sources.merge(owner, more);
         }
         self.route();
+        let before = self.firsts();
         for (arrival, packet) in std::mem::take(&mut self.early) {
-            if self.routes.contains_key(&packet.header.ssrc) {
-                self.deliver(arrival, clock, &packet);
-            } else {
+            if !self.deliver(arrival, clock, &packet) {
                 self.early.push_back((arrival, packet));
             }
         }
+        self.first_audio = before.0.or(self.first_audio.map(|_| now));
+        self.first_frame = before.1.or(self.first_frame.map(|_| now));
     }
 
     /// source-remove.
@@ -172,16 +195,120 @@ impl Receiver {
     }
 
     /// The owner left the room; the focus sends no source-remove for that.
-    pub fn remove_owner(&mut self, owner: &str) {
+    pub fn remove_owner(&mut self, now: Instant, owner: &str) {
         if self.sources.0.remove(owner).is_some() {
             self.route();
         }
+        if let Some(sender) = self.expect.roster.number(owner) {
+            self.judge(now, sender, None);
+            self.left.insert(sender);
+        }
+    }
+
+    /// An occupant says of its sources which are muted.
+    pub fn set_muted(&mut self, now: Instant, owner: &str, info: &SourceInfo) {
+        let Some(sender) = self.expect.roster.number(owner) else {
+            return;
+        };
+        for (name, state) in &info.0 {
+            let Some(kind) = kind_of_name(name) else {
+                continue;
+            };
+            let stream = (sender, kind);
+            if state.muted {
+                self.muted.insert(stream);
+            } else {
+                self.muted.remove(&stream);
+            }
+            if let Some(audio) = self.audio.get_mut(&sender).filter(|_| kind == Kind::Audio) {
+                audio.set_muted(now, state.muted);
+            }
+            if let Some(video) = self.video.get_mut(&stream) {
+                video.set_muted(now, state.muted);
+            }
+        }
+    }
+
+    /// Media can come from `now` on.
+    pub fn set_connected(&mut self, now: Instant) {
+        self.connected.get_or_insert(now);
+    }
+
+    /// Names of the shared screens, which have a height of their own.
+    pub fn desktops(&self) -> BTreeSet<String> {
+        let sources = self.sources.0.values().flat_map(|owned| &owned.sources);
+        sources
+            .filter(|source| source.video_type == Some(VideoType::Desktop))
+            .filter_map(|source| source.name.clone())
+            .collect()
+    }
+
+    /// Nothing counts from `end` on: what was found of all sources. Those whose
+    /// senders stopped of themselves must have come to their end.
+    pub fn close(&mut self, end: Instant) -> Pairs {
+        for sender in 0..self.expect.board.participants() {
+            if sender != self.expect.number && !self.left.contains(&sender) {
+                let sent = self.expect.board.audio_sent(sender);
+                self.judge(end, sender, sent);
+            }
+        }
+        std::mem::take(&mut self.done)
+    }
+
+    /// Moves a sender's streams to what is done.
+    fn judge(&mut self, end: Instant, sender: u16, audio_sent: Option<u32>) {
+        for kind in [Kind::Audio, Kind::Camera, Kind::Desktop] {
+            let mut pair = Pair::silent(self.expect.number, sender, kind);
+            pair.expected = self.connected.is_some_and(|since| {
+                let together = self.expect.board.overlap(sender, kind, since, end);
+                together >= self.expect.patience && self.wanted(kind)
+            });
+            let known = match kind {
+                Kind::Audio => self.audio.remove(&sender).map(|mut audio| {
+                    audio.close(end, audio_sent);
+                    pair.clone().audio(&audio)
+                }),
+                Kind::Camera | Kind::Desktop => {
+                    self.video.remove(&(sender, kind)).map(|mut video| {
+                        video.close(end);
+                        pair.clone().video(&video)
+                    })
+                }
+            };
+            if known.is_some() || pair.expected {
+                self.done.add(known.unwrap_or(pair));
+            }
+            self.muted.remove(&(sender, kind));
+        }
+    }
+
+    fn height(&self, kind: Kind) -> Option<u16> {
+        let codec = self.expect.codec;
+        match kind {
+            Kind::Audio => None,
+            Kind::Camera => Picture::camera(codec, true).height_for(self.expect.camera),
+            Kind::Desktop => Picture::desktop(codec, true).height_for(self.expect.desktop),
+        }
+    }
+
+    fn wanted(&self, kind: Kind) -> bool {
+        kind == Kind::Audio || self.height(kind).is_some()
+    }
+
+    /// Delays of all packets, and when the first packet of audio and the first
+    /// picture came.
+    pub fn delays(&self) -> &Histogram {
+        &self.delays
+    }
+
+    pub fn firsts(&self) -> (Option<Instant>, Option<Instant>) {
+        (self.first_audio, self.first_frame)
     }
 
     fn route(&mut self) {
         self.routes.clear();
         for (owner, sources) in &self.sources.0 {
-            let sender = self.senders.get(owner).copied();
+            let sender = self.expect.roster.number(owner);
             for source in sources.sources.iter().take(MAX_STREAMS) {
                 let kind = match (source.media_type, source.video_type) {
                     (MediaType::Audio, _) => Kind::Audio,
@@ -205,169 +332,159 @@ impl Receiver {
         }
     }
 
-    /// The height that was asked for, so that the change can be timed.
-    pub fn set_max_height(&mut self, now: Instant, height: u16) {
-        self.max_height = Some((height, now));
-        for video in self.video.values_mut() {
-            video.want_height(now, height);
+    /// The heights that are asked for, so that the change can be timed.
+    pub fn set_max_height(&mut self, now: Instant, camera: u16) {
+        self.expect.camera = camera;
+        let heights = [Kind::Camera, Kind::Desktop].map(|kind| (kind, self.height(kind)));
+        for ((_, of), video) in &mut self.video {
+            for (_, height) in heights.iter().filter(|(kind, _)| kind == of) {
+                video.heights.want(now, *height);
+            }
         }
     }
 
     /// A decrypted RTP packet.
-    pub fn receive(&mut self, now: Instant, clock: &Clock, packet: bytes::Bytes) {
-        let octets = packet.len() as u64;
-        let Ok(packet) = rtp::Packet::unmarshal(&mut packet.clone()) else {
+    pub fn receive(&mut self, now: Instant, clock: &Clock, packet: Bytes) {
+        let Some(parsed) = rtp::Packet::parse(&packet) else {
             self.stats.malformed += 1;
             return;
         };
         self.stats.packets += 1;
-        self.stats.octets += octets;
-        self.note_arrival(now, &packet.header);
-        if self.routes.contains_key(&packet.header.ssrc) {
-            self.deliver(now, clock, &packet);
+        self.stats.octets += packet.len() as u64;
+        let number = self
+            .formats
+            .transport_cc
+            .and_then(|id| parsed.extension(id))
+            .and_then(|value| Some(u16::from_be_bytes(*value.first_chunk::<2>()?)));
+        if let Some(number) = number {
+            self.feedback.note_arrival(now, number);
+        }
+        if self.deliver(now, clock, &packet) {
             return;
         }
         self.stats.unsignalled += 1;
-        let fresh = |(arrival, _): &(Instant, rtp::Packet)| now < *arrival + EARLY;
+        let fresh = |(arrival, _): &(Instant, Bytes)| now < *arrival + EARLY;
         while self.early.len() >= MAX_EARLY || self.early.front().is_some_and(|p| !fresh(p)) {
-            self.early.pop_front();
+            let dropped = self.early.pop_front();
+            if let Some(dropped) = dropped.as_ref().and_then(|p| rtp::Packet::parse(&p.1))
+                && self.beheaded.len() < MAX_STREAMS
+            {
+                self.beheaded.insert(dropped.header.ssrc);
+            }
         }
         self.early.push_back((now, packet));
     }
 
-    /// Hands a packet to the stream it belongs to.
-    fn deliver(&mut self, now: Instant, clock: &Clock, packet: &rtp::Packet) {
-        let header = &packet.header;
+    /// Hands a packet to the stream it belongs to; false if nobody signalled
+    /// its SSRC.
+    fn deliver(&mut self, now: Instant, clock: &Clock, whole: &Bytes) -> bool {
+        let Some(packet) = rtp::Packet::parse(whole) else {
+            return true;
+        };
+        let header = packet.header;
         let Some(route) = self.routes.get(&header.ssrc).copied() else {
-            return;
+            return false;
         };
-        let rate = match route {
-            Route::Media((_, Kind::Audio)) => 48_000,
-            Route::Media(_) => 90_000,
-            Route::Rtx(stream, primary) => {
-                if let Some((number, payload)) = packet.payload.split_at_checked(2) {
-                    let sequence = u16::from_be_bytes([number[0], number[1]]);
-                    let fields = (primary, sequence, header.timestamp, header.marker);
-                    self.video(now, stream)
-                        .receive(now, clock.epoch, fields, payload, true);
-                }
-                return;
-            }
-            Route::Other => return,
-        };
-        self.note_reception(now, rate, header);
-        match route {
+        let (stream, primary, retransmitted) = match route {
             Route::Media((sender, Kind::Audio)) => {
-                let expected = Expected {
-                    run: self.run,
-                    sender,
-                    kind: Kind::Audio,
-                };
-                let fields = (header.ssrc, header.sequence_number, header.timestamp);
-                self.audio
-                    .entry(sender)
-                    .or_insert_with(|| AudioReceiver::new(expected))
-                    .receive(now, clock.epoch, fields, &packet.payload);
+                self.feedback.note_reception(now, 48_000, &header);
+                self.hear(now, clock, sender, &packet);
+                return true;
             }
             Route::Media(stream) => {
-                let fields = (
-                    header.ssrc,
-                    header.sequence_number,
-                    header.timestamp,
-                    header.marker,
-                );
-                self.video(now, stream)
-                    .receive(now, clock.epoch, fields, &packet.payload, false);
+                self.feedback.note_reception(now, 90_000, &header);
+                (stream, header.ssrc, None)
             }
-            Route::Rtx(..) | Route::Other => {}
+            Route::Rtx(stream, primary) => {
+                // Without a number it is a probe.
+                let Some((number, _)) = packet.payload.split_first_chunk::<2>() else {
+                    return true;
+                };
+                (stream, primary, Some(u16::from_be_bytes(*number)))
+            }
+            Route::Other => return true,
+        };
+        let descriptor = self
+            .formats
+            .dependency_descriptor
+            .and_then(|id| packet.extension(id))
+            .map(|octets| whole.slice_ref(octets));
+        let fields = Header {
+            ssrc: primary,
+            sequence: retransmitted.unwrap_or(header.sequence),
+            timestamp: header.timestamp,
+            marker: header.marker,
+            descriptor,
+        };
+        let payload = match retransmitted {
+            Some(_) => &packet.payload[2..],
+            None => packet.payload,
+        };
+        if !self.video.contains_key(&stream) {
+            let video = self.new_video(now, stream, primary);
+            self.video.insert(stream, video);
         }
+        let video = self.video.get_mut(&stream).expect("inserted where missing");
+        let mut arrival = Arrival {
+            now,
+            epoch: clock.epoch,
+            delays: &mut self.delays,
+        };
+        video.receive(&mut arrival, fields, payload, retransmitted.is_some());
+        if self.first_frame.is_none() {
+            self.first_frame = video.stats.first_frame;
+        }
+        true
     }
 
-    fn video(&mut self, now: Instant, stream: StreamId) -> &mut VideoReceiver {
+    fn hear(&mut self, now: Instant, clock: &Clock, sender: u16, packet: &rtp::Packet<'_>) {
+        let header = &packet.header;
+        let expected = Expected {
+            run: self.expect.run,
+            sender,
+            kind: Kind::Audio,
+        };
+        let audio = self.audio.entry(sender).or_insert_with(|| {
+            let mut audio = AudioReceiver::new(expected);
+            audio.set_muted(now, self.muted.contains(&(sender, Kind::Audio)));
+            audio
+        });
+        let mut arrival = Arrival {
+            now,
+            epoch: clock.epoch,
+            delays: &mut self.delays,
+        };
+        let fields = (header.ssrc, header.sequence, header.timestamp);
+        audio.receive(&mut arrival, fields, packet.payload);
+        self.first_audio = self.first_audio.or(audio.stats.first);
+    }
+
+    fn new_video(&mut self, now: Instant, stream: StreamId, ssrc: u32) -> VideoReceiver {
         let (sender, kind) = stream;
         let expected = Expected {
-            run: self.run,
+            run: self.expect.run,
             sender,
             kind,
         };
-        let max_height = self.max_height;
-        self.video.entry(stream).or_insert_with(|| {
-            let mut video = VideoReceiver::new(expected);
-            if let Some((height, _)) = max_height {
-                video.want_height(now, height);
-            }
-            video
-        })
-    }
-
-    fn note_arrival(&mut self, now: Instant, header: &rtp::Header) {
-        let Some(number) = self
-            .formats
-            .transport_cc
-            .and_then(|id| header.get_extension(id))
-            .and_then(|value| Some(u16::from_be_bytes(value.get(..2)?.try_into().ok()?)))
-        else {
-            return;
-        };
-        let newest = self.newest_arrival.unwrap_or(u64::from(number) + (1 << 32));
-        let index =
-            newest.wrapping_add_signed(i64::from(number.wrapping_sub(newest as u16) as i16));
-        self.newest_arrival = Some(newest.max(index));
-        if self.arrivals.len() < MAX_ARRIVALS {
-            self.arrivals.insert(index, now);
+        let mut video = VideoReceiver::new(expected, self.expect.codec);
+        video.heights.want(now, self.height(kind));
+        video.set_muted(now, self.muted.contains(&stream));
+        if self.beheaded.remove(&ssrc) {
+            video.behead();
         }
-    }
-
-    fn note_reception(&mut self, now: Instant, clock_rate: u32, header: &rtp::Header) {
-        if self.reception.len() >= MAX_STREAMS {
-            return;
-        }
-        let sequence = u32::from(header.sequence_number);
-        let stats = self.reception.entry(header.ssrc).or_insert(Reception {
-            clock_rate,
-            base: sequence,
-            highest: sequence,
-            received: 0,
-            expected_prior: 0,
-            received_prior: 0,
-            jitter: 0.0,
-            timestamp: (header.timestamp, now),
-            last_report: None,
-        });
-        stats.received = stats.received.wrapping_add(1);
-        let ahead = header.sequence_number.wrapping_sub(stats.highest as u16) as i16;
-        if ahead > 0 {
-            stats.highest = stats.highest.wrapping_add(ahead as u32);
-            let moved = now
-                .saturating_duration_since(stats.timestamp.1)
-                .as_secs_f64();
-            let ticks = header.timestamp.wrapping_sub(stats.timestamp.0) as i32;
-            let transit = (moved * f64::from(clock_rate)) as i64 - i64::from(ticks);
-            stats.jitter += (transit.unsigned_abs() as f64 - stats.jitter) / 16.0;
-            stats.timestamp = (header.timestamp, now);
-        }
+        video
     }
 
     /// A sender report from the bridge.
     pub fn receive_report(&mut self, now: Instant, report: &SenderReport) {
         self.stats.reports += 1;
-        let Some(stats) = self.reception.get_mut(&report.ssrc) else {
-            return;
-        };
-        let since = now
-            .saturating_duration_since(stats.timestamp.1)
-            .as_secs_f64();
-        let expected = stats
-            .timestamp
-            .0
-            .wrapping_add((since * f64::from(stats.clock_rate)) as u32);
-        let off = report.rtp_time.wrapping_sub(expected) as i32;
-        // A second is far more than any network's delay and far less than
-        // what unmapped timestamps differ by.
-        if off.unsigned_abs() > stats.clock_rate {
-            self.stats.odd_reports += 1;
-        }
-        stats.last_report = Some(((report.ntp_time >> 16) as u32, now));
+        self.stats.odd_reports += u64::from(!self.feedback.receive_report(now, report));
+    }
+
+    /// Receiver reports of all streams heard since the last time.
+    pub fn receiver_reports(&mut self, now: Instant, ssrc: u32) -> Vec<Box<dyn Packet>> {
+        self.report_due = now + REPORT_INTERVAL;
+        self.feedback.receiver_reports(now, ssrc)
     }
 
     /// When [`Self::feedback`] should be called next.
@@ -408,138 +525,20 @@ impl Receiver {
                 }));
             }
         }
-        if let Some(feedback) = self.transport_feedback(ssrc, clock) {
+        if let Some(feedback) = self.feedback.transport(ssrc, clock) {
             packets.push(Box::new(feedback));
         }
         packets
-    }
-
-    /// Receiver reports of all streams heard since the last time.
-    pub fn receiver_reports(&mut self, now: Instant, ssrc: u32) -> Vec<Box<dyn Packet>> {
-        self.report_due = now + REPORT_INTERVAL;
-        let blocks: Vec<ReceptionReport> = self
-            .reception
-            .iter_mut()
-            .filter(|(_, stats)| stats.received != stats.received_prior)
-            .map(|(ssrc, stats)| stats.block(*ssrc, now))
-            .collect();
-        let report = |reports: Vec<ReceptionReport>| -> Box<dyn Packet> {
-            Box::new(ReceiverReport {
-                ssrc,
-                reports,
-                ..ReceiverReport::default()
-            })
-        };
-        if blocks.is_empty() {
-            return vec![report(Vec::new())];
-        }
-        blocks
-            .chunks(MAX_BLOCKS)
-            .map(|blocks| report(blocks.to_vec()))
-            .collect()
-    }
-
-    /// Arrivals since the last feedback (draft-holmer-rmcat-transport-wide-cc §3.1).
-    fn transport_feedback(&mut self, ssrc: u32, clock: &Clock) -> Option<TransportLayerCc> {
-        let arrivals = std::mem::take(&mut self.arrivals);
-        let (&first, _) = arrivals.first_key_value()?;
-        let (&last, _) = arrivals.last_key_value()?;
-        let from = self
-            .reported_to
-            .filter(|to| *to < first && first - to < MAX_ARRIVALS as u64)
-            .map_or(first, |to| to + 1);
-        self.reported_to = Some(last);
-        if last - from >= 0x4000 {
-            return None;
-        }
-        let micros = |at: Instant| at.saturating_duration_since(clock.epoch).as_micros() as i64;
-        let start =
-            micros(*arrivals.first_key_value()?.1).min(micros(*arrivals.last_key_value()?.1));
-        let reference = start / 64_000;
-        let mut before = reference * 64_000;
-        let mut symbols = Vec::new();
-        let mut deltas = Vec::new();
-        for index in from..=last {
-            let Some(at) = arrivals.get(&index) else {
-                symbols.push(SymbolTypeTcc::PacketNotReceived);
-                continue;
-            };
-            let ticks = (micros(*at) - before) / 250;
-            let kind = match ticks {
-                0..=255 => SymbolTypeTcc::PacketReceivedSmallDelta,
-                -32_768..=32_767 => SymbolTypeTcc::PacketReceivedLargeDelta,
-                _ => break,
-            };
-            before += ticks * 250;
-            symbols.push(kind);
-            deltas.push(RecvDelta {
-                type_tcc_packet: kind,
-                delta: ticks * 250,
-            });
-        }
-        let count = symbols.len() as u16;
-        let chunks = symbols
-            .chunks(7)
-            .map(|symbols| {
-                let mut symbol_list = symbols.to_vec();
-                symbol_list.resize(7, SymbolTypeTcc::PacketNotReceived);
-                PacketStatusChunk::StatusVectorChunk(StatusVectorChunk {
-                    type_tcc: StatusChunkTypeTcc::StatusVectorChunk,
-                    symbol_size: SymbolSizeTypeTcc::TwoBit,
-                    symbol_list,
-                })
-            })
-            .collect();
-        self.feedback_count = self.feedback_count.wrapping_add(1);
-        let media_ssrc = self.reception.keys().next().copied().unwrap_or(0);
-        Some(TransportLayerCc {
-            sender_ssrc: ssrc,
-            media_ssrc,
-            base_sequence_number: from as u16,
-            packet_status_count: count,
-            reference_time: (reference & 0xff_ffff) as u32,
-            fb_pkt_count: self.feedback_count,
-            packet_chunks: chunks,
-            recv_deltas: deltas,
-        })
-    }
-}
-
-impl Reception {
-    fn block(&mut self, ssrc: u32, now: Instant) -> ReceptionReport {
-        let expected = self.highest.wrapping_sub(self.base).wrapping_add(1);
-        let expected_interval = expected.wrapping_sub(self.expected_prior);
-        let received_interval = self.received.wrapping_sub(self.received_prior);
-        let lost_interval = expected_interval.saturating_sub(received_interval);
-        let fraction = (lost_interval << 8)
-            .checked_div(expected_interval)
-            .unwrap_or(0);
-        self.expected_prior = expected;
-        self.received_prior = self.received;
-        let (last_sender_report, delay) = self.last_report.map_or((0, 0), |(ntp, at)| {
-            let since = now.saturating_duration_since(at).as_secs_f64();
-            (ntp, (since * 65_536.0) as u32)
-        });
-        ReceptionReport {
-            ssrc,
-            fraction_lost: fraction.min(255) as u8,
-            total_lost: expected.saturating_sub(self.received).min(0x7f_ffff),
-            last_sequence_number: self.highest,
-            jitter: self.jitter as u32,
-            last_sender_report,
-            delay,
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::media::{Media, Owner};
     use crate::client::send::Sender;
-    use crate::source::Codec;
-    use crate::source::audio::AudioSource;
-    use crate::source::video::{CAMERA, VideoSource};
     use rand::{Rng, SeedableRng, rngs::SmallRng};
+    use rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 
     const FORMATS: Formats = Formats {
         audio: 111,
@@ -547,26 +546,59 @@ mod tests {
         video_rtx: Some(96),
         audio_level: Some(1),
         transport_cc: Some(5),
+        dependency_descriptor: Some(11),
     };
+
+    const OWNER: Owner = Owner {
+        run: 1,
+        number: 0,
+        senders: 1,
+    };
+
+    fn roster() -> Roster {
+        Roster::new(7, 2)
+    }
+
+    fn receiver(start: Instant, codec: Codec) -> Receiver {
+        let board = Board::new(start, 2);
+        board.begin(0, Kind::Audio, start);
+        board.begin(0, Kind::Camera, start);
+        let expect = Expectations {
+            run: 1,
+            number: 1,
+            roster: roster(),
+            board: Arc::new(board),
+            codec,
+            camera: 180,
+            desktop: 720,
+            patience: Duration::from_secs(3),
+        };
+        let mut receiver = Receiver::new(expect, start);
+        receiver.set_connected(start);
+        receiver
+    }
+
+    /// Closes the receiver; the pairs of audio and video.
+    fn judged(receiver: &mut Receiver, end: Instant) -> [Pair; 2] {
+        let pairs = receiver.close(end).listed;
+        pairs.try_into().expect("audio and video")
+    }
 
     /// Twenty seconds of a microphone and the lowest encoding of a camera to
     /// one receiver, of whose video packets one in `loss` is dropped.
-    fn call(loss: u32) -> (Receiver, Vec<TransportLayerCc>) {
+    fn call(loss: u32) -> (Receiver, [Pair; 2], Vec<TransportLayerCc>) {
         let start = Instant::now();
         let clock = Clock {
             epoch: start,
             epoch_ntp: 0,
         };
         let mut rng = SmallRng::seed_from_u64(4);
-        let mut sender = Sender::new(FORMATS.clone(), CAMERA.len(), &mut rng);
-        let mut audio = AudioSource::new(1, 0, 1, 0, start);
-        let mut video = VideoSource::new(1, 0, Codec::Vp8, &CAMERA, 5, start);
+        let mut sender = Sender::new(FORMATS.clone(), &mut rng);
+        let mut media = Media::new(OWNER, Picture::camera(Codec::Vp8, true), 5, start);
+        let owner = roster().endpoint(0);
         let mut sources = ConferenceSources::default();
-        sources.merge(
-            "abcd1234",
-            &sender.signalled("abcd1234", 1).without_simulcast(),
-        );
-        let mut receiver = Receiver::new(1, BTreeMap::from([("abcd1234".to_owned(), 0)]), start);
+        sources.merge(&owner, &sender.signalled(&owner, 1).without_simulcast());
+        let mut receiver = receiver(start, Codec::Vp8);
         receiver.begin(FORMATS.clone(), sources);
         let mut feedbacks = Vec::new();
         let mut due: Vec<TransportLayerNack> = Vec::new();
@@ -577,7 +609,7 @@ mod tests {
                 packets.push(bytes::Bytes::copy_from_slice(packet));
                 true
             };
-            sender.poll(now, start, &mut audio, &mut video, &mut keep);
+            sender.poll(now, start, &mut media, &mut keep);
             for nack in due.drain(..) {
                 sender.resend(now, &nack, &mut keep);
             }
@@ -595,22 +627,27 @@ mod tests {
                     feedbacks.push(feedback.clone());
                 }
                 if packet.as_any().is::<PictureLossIndication>() {
-                    video.request_key_frame();
+                    let camera = media.video(Kind::Camera).expect("a camera");
+                    camera.request_key_frame();
                 }
             }
         }
-        (receiver, feedbacks)
+        let pairs = judged(&mut receiver, start + Duration::from_secs(20));
+        (receiver, pairs, feedbacks)
     }
 
     #[test]
     fn a_clean_call_is_clean() {
-        let (receiver, feedbacks) = call(0);
-        let audio = &receiver.audio[&0].stats;
+        let (receiver, [audio, video], feedbacks) = call(0);
         assert_eq!(
-            (audio.received, audio.lost, audio.misnumbered),
+            (audio.delivered, audio.lost, audio.misnumbered),
             (1_000, 0, 0)
         );
-        let video = &receiver.video[&(0, Kind::Camera)].stats;
+        assert_eq!(
+            (video.misnumbered, video.unmet_heights, video.strayed),
+            (0, 0, 0)
+        );
+        assert!(audio.expected && video.expected && video.height == 180);
         assert_eq!((video.lost, video.recovered, video.undecodable), (0, 0, 0));
         assert!(video.frames >= 598, "{} frames", video.frames);
         // The two other encodings are signalled by nobody.
@@ -624,8 +661,7 @@ mod tests {
 
     #[test]
     fn lost_video_is_repaired_by_nack_and_rtx() {
-        let (receiver, feedbacks) = call(20);
-        let video = &receiver.video[&(0, Kind::Camera)].stats;
+        let (_, [_, video], feedbacks) = call(20);
         assert!(video.recovered > 10, "{} recovered", video.recovered);
         assert_eq!((video.lost, video.reordered, video.undecodable), (0, 0, 0));
         assert_eq!(video.misnumbered, 0);
@@ -639,7 +675,7 @@ mod tests {
     /// What is written for the bridge reads back.
     #[test]
     fn feedback_can_be_read() {
-        let (_, feedbacks) = call(20);
+        let (_, _, feedbacks) = call(20);
         for feedback in feedbacks {
             let packets: Vec<Box<dyn Packet>> = vec![Box::new(feedback.clone())];
             let mut octets = rtcp::packet::marshal(&packets).expect("written").freeze();
@@ -662,39 +698,52 @@ mod tests {
             epoch_ntp: 0,
         };
         let mut rng = SmallRng::seed_from_u64(4);
-        let mut sender = Sender::new(FORMATS.clone(), CAMERA.len(), &mut rng);
-        let mut audio = AudioSource::new(1, 0, 1, 0, start);
-        let mut video = VideoSource::new(1, 0, Codec::Vp8, &CAMERA, 5, start);
-        let mut receiver = Receiver::new(1, BTreeMap::from([("abcd1234".to_owned(), 0)]), start);
+        let mut sender = Sender::new(FORMATS.clone(), &mut rng);
+        let mut media = Media::new(OWNER, Picture::camera(Codec::Av1, true), 5, start);
+        let mut receiver = receiver(start, Codec::Av1);
         receiver.begin(FORMATS.clone(), ConferenceSources::default());
         for ms in 0..500 {
             let now = start + Duration::from_millis(ms);
-            sender.poll(now, start, &mut audio, &mut video, |packet| {
-                receiver.receive(now, &clock, bytes::Bytes::copy_from_slice(packet));
+            sender.poll(now, start, &mut media, |packet| {
+                receiver.receive(now, &clock, Bytes::copy_from_slice(packet));
                 true
             });
         }
+        let owner = roster().endpoint(0);
         let mut sources = ConferenceSources::default();
-        sources.merge(
-            "abcd1234",
-            &sender.signalled("abcd1234", 1).without_simulcast(),
-        );
-        receiver.add(&clock, &sources);
-        assert_eq!(receiver.audio[&0].stats.received, 25);
-        let video = &receiver.video[&(0, Kind::Camera)].stats;
+        sources.merge(&owner, &sender.signalled(&owner, 1).without_simulcast());
+        let signalled = start + Duration::from_millis(700);
+        receiver.add(signalled, &clock, &sources);
+        assert!(receiver.early.is_empty());
+        assert_eq!(receiver.firsts(), (Some(signalled), Some(signalled)));
+        assert!(receiver.delays.max_ms() < 1.0);
+        let [audio, video] = judged(&mut receiver, start + Duration::from_millis(600));
+        assert_eq!(audio.delivered, 25);
         assert!(video.frames >= 14 && video.undecodable == 0);
-        assert!(video.delay.quantile_ms(1.0) < 1.0);
-        assert!(
-            !receiver.early.is_empty(),
-            "two encodings are still nobody's"
-        );
+    }
+
+    /// A sender that was there long enough and never came is missing; one that
+    /// left is judged when it does, whatever the board says later.
+    #[test]
+    fn a_silent_sender_is_missing() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(receiver(start, Codec::Vp8).close(at(2)).missing, 0);
+        assert_eq!(receiver(start, Codec::Vp8).close(at(4)).missing, 2);
+        let mut left = receiver(start, Codec::Vp8);
+        left.expect.board.end(0, 100, at(2));
+        left.remove_owner(at(4), &roster().endpoint(0));
+        assert_eq!(left.close(at(20)).missing, 0);
+        let mut unwanted = receiver(start, Codec::Vp8);
+        unwanted.set_max_height(start, 0);
+        assert_eq!(unwanted.close(at(4)).missing, 1);
     }
 
     #[test]
     fn sources_that_were_removed_are_nobodys() {
-        let (mut receiver, _) = call(0);
+        let (mut receiver, ..) = call(0);
         assert!(!receiver.routes.is_empty());
-        receiver.remove_owner("abcd1234");
+        receiver.remove_owner(Instant::now(), &roster().endpoint(0));
         assert!(receiver.routes.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use viaduct_signalling::jingle::{self, Action, BridgeSession, Jingle, Reason, Re
 use viaduct_signalling::jitsi::{Conference, Occupant, SourceInfo, SourceState, feature};
 use viaduct_signalling::muc::{MucUser, status};
 use viaduct_signalling::presence::{Presence, PresenceType};
-use viaduct_signalling::sources::{ConferenceSources, MediaType, VideoType};
+use viaduct_signalling::sources::{ConferenceSources, EndpointSources};
 use viaduct_signalling::xml::{self, Element, ns};
 use viaduct_signalling::{disco, muc};
 
@@ -31,8 +31,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Occupants that are kept track of.
 const MAX_OCCUPANTS: usize = 10_000;
 
-/// What we announce. No data channels: the bridge channel is a WebSocket.
-const FEATURES: [&str; 14] = [
+/// What we announce; data channels only where they are wanted, as a focus offers
+/// them to whoever knows them.
+const FEATURES: [&str; 15] = [
+    feature::SCTP,
     "http://jabber.org/protocol/caps",
     feature::JSON_SOURCES,
     feature::MULTI_STREAM,
@@ -66,6 +68,8 @@ pub struct RoomSettings {
     pub codecs: Vec<String>,
     /// Whether to ask for sources in the XML form, as older clients do.
     pub xml_sources: bool,
+    /// Whether to have the bridge channel over SCTP.
+    pub data_channel: bool,
 }
 
 /// What happened.
@@ -83,6 +87,10 @@ pub enum Event {
     Accepted,
     SourcesAdded(ConferenceSources),
     SourcesRemoved(ConferenceSources),
+    /// The focus took our own additional source.
+    SourceAccepted,
+    /// What an occupant says of its sources: mutes.
+    SourceInfo(String, SourceInfo),
     /// An occupant left, and its sources with it.
     Left(String),
     /// The focus ended the session; another offer may follow.
@@ -110,6 +118,7 @@ enum State {
 enum Asked {
     Conference,
     Accept(String),
+    SourceAdd,
     Restart,
     Ping,
 }
@@ -227,6 +236,7 @@ impl Room {
                     self.retry(now);
                 }
                 Asked::Accept(_) => self.fail("no answer to session-accept within 10 s"),
+                Asked::SourceAdd => self.fail("no answer to source-add within 10 s"),
                 Asked::Restart => self.fail("no answer to the request for a restart within 10 s"),
                 Asked::Ping => self.fail("the server does not answer a ping"),
             }
@@ -295,6 +305,7 @@ impl Room {
             caps: Some(Caps::new(CAPS_NODE, &self.disco())),
             nick: Some(self.settings.name.clone()),
             stats_id: Some(self.settings.name.clone()),
+            // Empty at first, as the client library has it.
             source_info: Some(SourceInfo(self.source_info.clone())),
             codecs: self.settings.codecs.clone(),
             ..Occupant::default()
@@ -304,23 +315,28 @@ impl Room {
     fn disco(&self) -> DiscoInfo {
         let features = FEATURES
             .into_iter()
+            .filter(|name| self.settings.data_channel || *name != feature::SCTP)
             .filter(|name| !(self.settings.xml_sources && *name == feature::JSON_SOURCES));
         DiscoInfo::features(features)
     }
 
-    /// Tells the room which sources we have now.
-    pub fn publish(&mut self, names: impl IntoIterator<Item = String>) {
-        for name in names {
-            let state = SourceState {
-                muted: false,
-                video_type: VideoType::Camera,
-                media_type: MediaType::of_source_name(&name),
-            };
-            self.source_info.insert(name, state);
-        }
+    /// Tells the room of sources that are new, or muted or not from now on.
+    pub fn publish(&mut self, sources: impl IntoIterator<Item = (String, SourceState)>) {
+        self.source_info.extend(sources);
         let mut presence = Presence::available(self.own.clone());
         presence.payloads = self.presence().payloads();
         self.stanzas.push_back(presence.to_element());
+    }
+
+    /// Asks the focus to take another source of ours.
+    pub fn add_source(&mut self, now: Instant, sources: &EndpointSources) {
+        let Some(session) = &self.session else { return };
+        let add = Jingle {
+            initiator: Some(self.addresses().1),
+            contents: sources.to_contents(),
+            ..Jingle::new(Action::SourceAdd, session.sid.clone())
+        };
+        self.jingle(now, &add, Asked::SourceAdd);
     }
 
     /// Sends the answer to an offer.
@@ -415,6 +431,12 @@ impl Room {
             (Asked::Accept(_), Kind::Error(error)) => {
                 self.fail(format!("session-accept refused: {error}"));
             }
+            (Asked::SourceAdd, Kind::Result(_)) => {
+                self.events.push_back(Event::SourceAccepted);
+            }
+            (Asked::SourceAdd, Kind::Error(error)) => {
+                self.fail(format!("source-add refused: {error}"));
+            }
             (Asked::Restart, Kind::Error(error)) => self.fail(format!("restart refused: {error}")),
             _ => {}
         }
@@ -464,7 +486,17 @@ impl Room {
                     self.events.push_back(Event::Joined { alone });
                 }
             }
-            PresenceType::Available => self.came(nick),
+            PresenceType::Available => {
+                let info = presence
+                    .payloads
+                    .iter()
+                    .find(|child| child.is("SourceInfo", ns::CLIENT))
+                    .and_then(|child| SourceInfo::from_json(&child.text()));
+                if let Some(info) = info.filter(|info| !info.0.is_empty()) {
+                    self.events.push_back(Event::SourceInfo(nick.clone(), info));
+                }
+                self.came(nick);
+            }
             _ => {}
         }
     }
@@ -547,303 +579,4 @@ impl Room {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client::jingle::Offer;
-    use crate::source::Codec;
-    use rand::SeedableRng;
-
-    const ROOM: &str = "demo@conference.meet.example";
-
-    fn room() -> Room {
-        let settings = RoomSettings {
-            domain: BareJid::new("meet.example").expect("an address"),
-            room: BareJid::new(ROOM).expect("an address"),
-            focus: Jid::new("focus.meet.example").expect("an address"),
-            endpoint: "abcd1234".to_owned(),
-            name: "Alice".to_owned(),
-            codecs: vec!["vp8".to_owned()],
-            xml_sources: false,
-        };
-        Room::new(settings, 1).expect("a nickname")
-    }
-
-    fn give(room: &mut Room, now: Instant, stanza: &str) {
-        let stanza = stanza.replacen(' ', " xmlns='jabber:client' ", 1);
-        room.handle_stanza(now, &xml::parse(stanza.as_bytes()).expect("XML"));
-    }
-
-    fn stanzas(room: &mut Room) -> Vec<Element> {
-        std::iter::from_fn(|| room.poll_stanza()).collect()
-    }
-
-    fn answer(room: &mut Room, now: Instant, request: &Element, ready: bool) {
-        let id = request.attr("id").expect("an id");
-        give(
-            room,
-            now,
-            &format!(
-                "<iq type='result' id='{id}' from='focus.meet.example'>\
-                 <conference xmlns='http://jitsi.org/protocol/focus' room='{ROOM}' \
-                 ready='{ready}' focusjid='focus@auth.meet.example'/></iq>"
-            ),
-        );
-    }
-
-    fn presence(nick: &str, extra: &str, status: &str) -> String {
-        format!(
-            "<presence from='{ROOM}/{nick}' {extra}><x xmlns='http://jabber.org/protocol/muc#user'>\
-             <item affiliation='none' role='participant'/>{status}</x></presence>"
-        )
-    }
-
-    /// A room that was asked for, joined, with another participant in it.
-    fn joined(now: Instant) -> Room {
-        let mut room = room();
-        room.start(now);
-        let request = stanzas(&mut room);
-        answer(&mut room, now, &request[0], true);
-        stanzas(&mut room);
-        give(&mut room, now, &presence("focus", "", ""));
-        give(&mut room, now, &presence("ef567890", "", ""));
-        give(
-            &mut room,
-            now,
-            &presence("abcd1234", "", "<status code='110'/>"),
-        );
-        while room.poll_event().is_some() {}
-        room
-    }
-
-    /// The offer of client-focus §4.1, shortened to what must be in one.
-    fn offer() -> String {
-        let content = |media: &str, payloads: &str| {
-            format!(
-                "<content creator='initiator' name='{media}' senders='both'>\
-                 <description xmlns='urn:xmpp:jingle:apps:rtp:1' media='{media}'>{payloads}\
-                 <rtp-hdrext xmlns='urn:xmpp:jingle:apps:rtp:rtp-hdrext:0' id='5' uri='http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01'/>\
-                 <rtcp-mux/></description>\
-                 <transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='8m2k' pwd='5r0p3n9q1t8v6x2z4b7d0f3h'>\
-                 <rtcp-mux/><fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0' hash='sha-256' setup='actpass'>AB:CD</fingerprint>\
-                 <web-socket xmlns='http://jitsi.org/protocol/colibri' url='ws://127.0.0.1:9090/colibri-ws/a/b/abcd1234?pwd=c'/>\
-                 <candidate component='1' foundation='1' generation='0' id='c1' network='0' ip='127.0.0.1' port='10000' priority='2130706431' protocol='udp' type='host'/>\
-                 </transport></content>"
-            )
-        };
-        format!(
-            "<iq type='set' id='j1' from='{ROOM}/focus'><jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' initiator='focus@auth.meet.example/f1' sid='s1'>{}{}\
-             <group xmlns='urn:xmpp:jingle:apps:grouping:0' semantics='BUNDLE'><content name='audio'/><content name='video'/></group>\
-             <bridge-session xmlns='http://jitsi.org/protocol/focus' id='b1'/>\
-             <json-message xmlns='http://jitsi.org/jitmeet'>{}</json-message></jingle></iq>",
-            content(
-                "audio",
-                "<payload-type id='111' name='opus' clockrate='48000' channels='2'/>"
-            ),
-            content(
-                "video",
-                "<payload-type id='41' name='AV1' clockrate='90000'/><payload-type id='100' name='VP8' clockrate='90000'/>\
-                 <payload-type id='96' name='rtx' clockrate='90000'><parameter name='apt' value='100'/></payload-type>"
-            ),
-            r#"{"sources":{"jvb":[[{"s":1,"n":"jvb-v0","m":"mixedmslabel mixedlabelvideo0"}],[],[]],"ef567890":[[{"s":1001,"n":"ef567890-v0","m":"a b"},{"s":1004,"n":"ef567890-v0","m":"a b"}],[["f",1001,1004]],[]]}}"#,
-        )
-    }
-
-    #[test]
-    fn asks_until_the_focus_is_ready_and_joins() {
-        let mut now = Instant::now();
-        let mut room = room();
-        room.start(now);
-        let mut waits = Vec::new();
-        for _ in 0..4 {
-            let sent = stanzas(&mut room);
-            assert!(sent[0].has_child("conference", ns::FOCUS));
-            answer(&mut room, now, &sent[0], false);
-            let next = room.next_timeout().expect("a retry");
-            waits.push((next - now).as_secs());
-            now = next;
-            room.handle_timeout(now);
-        }
-        assert_eq!(waits, [1, 2, 4, 8]);
-        let sent = stanzas(&mut room);
-        answer(&mut room, now, &sent[0], true);
-        let join = stanzas(&mut room);
-        assert!(join[0].has_child("x", ns::MUC) && join[0].has_child("c", ns::CAPS));
-        assert_eq!(
-            join[0].attr("to"),
-            Some("demo@conference.meet.example/abcd1234")
-        );
-        give(&mut room, now, &presence("focus", "", ""));
-        give(
-            &mut room,
-            now,
-            &presence("abcd1234", "", "<status code='110'/>"),
-        );
-        let events: Vec<_> = std::iter::from_fn(|| room.poll_event()).collect();
-        assert!(
-            matches!(events[..], [Event::Ready, Event::Joined { alone: true }]),
-            "{events:?}"
-        );
-        give(&mut room, now, &presence("ef567890", "", ""));
-        assert!(matches!(room.poll_event(), Some(Event::Company)));
-    }
-
-    #[test]
-    fn a_refused_join_is_tried_again_three_times() {
-        let mut now = Instant::now();
-        let mut room = room();
-        room.start(now);
-        let request = stanzas(&mut room);
-        answer(&mut room, now, &request[0], true);
-        let mut joins = 0;
-        while !room.joined() {
-            joins += stanzas(&mut room)
-                .iter()
-                .filter(|s| s.has_child("x", ns::MUC))
-                .count();
-            give(
-                &mut room,
-                now,
-                &format!(
-                    "<presence type='error' from='{ROOM}/abcd1234'><error type='cancel'>\
-                     <not-allowed xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>"
-                ),
-            );
-            let Some(next) = room.next_timeout() else {
-                break;
-            };
-            now = next;
-            room.handle_timeout(now);
-            if matches!(room.state, State::Gone) {
-                break;
-            }
-        }
-        assert_eq!(joins, 3);
-    }
-
-    #[test]
-    fn an_offer_is_acknowledged_read_and_answered() {
-        let now = Instant::now();
-        let mut room = joined(now);
-        give(&mut room, now, &offer());
-        let sent = stanzas(&mut room);
-        assert_eq!(
-            (sent[0].attr("type"), sent[0].attr("id")),
-            (Some("result"), Some("j1"))
-        );
-        let Some(Event::Offer(jingle)) = room.poll_event() else {
-            panic!("no offer");
-        };
-        let offer = Offer::read(&jingle, Codec::Vp8).expect("a good offer");
-        assert_eq!((offer.formats.audio, offer.formats.video), (111, 100));
-        assert_eq!(offer.formats.video_rtx, Some(96));
-        assert_eq!(offer.formats.transport_cc, Some(5));
-        assert!(offer.channel_url.is_some());
-        assert_eq!(offer.sources.0["ef567890"].sources.len(), 2);
-
-        let ours = crate::client::send::Sender::new(
-            offer.formats.clone(),
-            3,
-            &mut rand::rngs::SmallRng::seed_from_u64(1),
-        );
-        let accept = offer.accept(
-            "a",
-            "b",
-            ("u", "p"),
-            &[1, 2],
-            &ours.signalled("abcd1234", 1),
-        );
-        room.accept(now, &accept);
-        let sent = stanzas(&mut room);
-        let jingle: Jingle = sent[0]
-            .children()
-            .find_map(|c| xml::from_element(c).ok())
-            .expect("one");
-        assert_eq!(
-            (jingle.action.as_str(), jingle.sid.as_str()),
-            ("session-accept", "s1")
-        );
-        let video = jingle
-            .content("video")
-            .and_then(|c| c.description.as_ref())
-            .expect("video");
-        assert_eq!((video.sources.len(), video.ssrc_groups.len()), (6, 4));
-        assert_eq!(video.payload_types[0].id, 100);
-
-        let id = sent[0].attr("id").expect("an id").to_owned();
-        give(
-            &mut room,
-            now,
-            &format!("<iq type='result' id='{id}' from='{ROOM}/focus'/>"),
-        );
-        assert!(matches!(room.poll_event(), Some(Event::Accepted)));
-    }
-
-    #[test]
-    fn sources_come_and_go_and_other_sessions_are_refused() {
-        let now = Instant::now();
-        let mut room = joined(now);
-        give(&mut room, now, &offer());
-        room.poll_event();
-        stanzas(&mut room);
-        let sources = |action: &str, sid: &str| {
-            format!(
-                "<iq type='set' id='x' from='{ROOM}/focus'><jingle xmlns='urn:xmpp:jingle:1' action='{action}' sid='{sid}'>\
-                 <json-message xmlns='http://jitsi.org/jitmeet'>{}</json-message></jingle></iq>",
-                r#"{"sources":{"ef567890":[[],[],[{"s":1000,"n":"ef567890-a0","m":"c d"}]]}}"#
-            )
-        };
-        give(&mut room, now, &sources("source-add", "s1"));
-        assert!(matches!(room.poll_event(), Some(Event::SourcesAdded(_))));
-        give(&mut room, now, &sources("source-remove", "s1"));
-        assert!(matches!(room.poll_event(), Some(Event::SourcesRemoved(_))));
-        stanzas(&mut room);
-        give(&mut room, now, &sources("source-add", "other"));
-        let refused = stanzas(&mut room);
-        assert_eq!(refused[0].attr("type"), Some("error"));
-        let terminate = format!(
-            "<iq type='set' id='t' from='{ROOM}/focus'><jingle xmlns='urn:xmpp:jingle:1' action='session-terminate' sid='s1'><reason><success/></reason></jingle></iq>"
-        );
-        give(&mut room, now, &terminate);
-        assert!(matches!(room.poll_event(), Some(Event::Terminated)));
-        assert_eq!(stanzas(&mut room)[0].attr("type"), Some("result"));
-    }
-
-    #[test]
-    fn answers_what_a_client_must_and_only_that() {
-        let now = Instant::now();
-        let mut room = joined(now);
-        give(
-            &mut room,
-            now,
-            &format!(
-                "<iq type='get' id='d' from='{ROOM}/focus'><query xmlns='http://jabber.org/protocol/disco#info' node='n#v'/></iq>"
-            ),
-        );
-        give(
-            &mut room,
-            now,
-            &format!(
-                "<iq type='set' id='m' from='{ROOM}/focus'><mute xmlns='http://jitsi.org/jitmeet/audio'>true</mute></iq>"
-            ),
-        );
-        give(
-            &mut room,
-            now,
-            "<iq type='get' id='u' from='meet.example'><query xmlns='jabber:iq:version'/></iq>",
-        );
-        let sent = stanzas(&mut room);
-        let ids: Vec<_> = sent
-            .iter()
-            .map(|s| (s.attr("id"), s.attr("type")))
-            .collect();
-        assert_eq!(
-            ids,
-            [(Some("d"), Some("result")), (Some("u"), Some("error"))]
-        );
-        let info: DiscoInfo = sent[0]
-            .children()
-            .find_map(|c| xml::from_element(c).ok())
-            .expect("disco");
-        assert!(info.has(feature::JSON_SOURCES) && info.node.as_deref() == Some("n#v"));
-    }
-}
+mod tests;

@@ -4,25 +4,26 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rand::{Rng, RngCore};
-use rtc_shared::marshal::Marshal;
 use rtcp::sender_report::SenderReport;
 use rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use viaduct_signalling::sources::{
     EndpointSources, Group, MediaType, Semantics, Source, VideoType,
 };
 
-use super::Clock;
 use super::jingle::Formats;
-use crate::source::SourcePacket;
-use crate::source::audio::AudioSource;
-use crate::source::video::VideoSource;
+use super::media::Media;
+use super::rtp::{self, Header};
+use super::{Clock, source_name};
+use crate::source::tag::Kind;
+use crate::source::{Extension, SourcePacket};
 
 /// Packets kept for retransmission, per encoding: over 2 s of 720p.
 const RESEND_BUFFER: usize = 512;
 /// A packet is not sent again sooner after the last time.
 const RESEND_SPACING: Duration = Duration::from_millis(20);
+/// Streams of a video source; clients signal three for every codec.
+const ENCODINGS: usize = 3;
 
 /// One RTP stream of ours.
 #[derive(Debug)]
@@ -47,13 +48,29 @@ impl Stream {
             octets: 0,
         }
     }
+
+    /// The header of the next packet.
+    fn header(&mut self, payload_type: u8, packet: &SourcePacket, now: Instant) -> Header {
+        let header = Header {
+            marker: packet.marker,
+            payload_type,
+            sequence: self.sequence,
+            timestamp: packet.timestamp,
+            ssrc: self.ssrc,
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        self.newest = Some((packet.timestamp, now));
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(packet.payload.len() as u32);
+        header
+    }
 }
 
 #[derive(Debug)]
 struct Sent {
-    sequence: u16,
-    header: rtp::Header,
-    payload: Bytes,
+    header: Header,
+    extension: Extension,
+    payload: Vec<u8>,
     last: Option<Instant>,
 }
 
@@ -63,6 +80,27 @@ struct Encoding {
     media: Stream,
     rtx: Stream,
     buffer: VecDeque<Sent>,
+}
+
+/// The streams of a camera or screen.
+#[derive(Debug)]
+struct Video {
+    kind: Kind,
+    encodings: Vec<Encoding>,
+}
+
+impl Video {
+    fn new(kind: Kind, rng: &mut impl RngCore) -> Self {
+        let encoding = |_| Encoding {
+            media: Stream::new(rng),
+            rtx: Stream::new(rng),
+            buffer: VecDeque::new(),
+        };
+        Self {
+            kind,
+            encodings: (0..ENCODINGS).map(encoding).collect(),
+        }
+    }
 }
 
 /// What was sent, for the report.
@@ -81,74 +119,61 @@ pub struct SendStats {
 pub struct Sender {
     formats: Formats,
     audio: Stream,
-    video: Vec<Encoding>,
+    videos: Vec<Video>,
     transport_sequence: u16,
+    /// The packet at hand, kept to spare an allocation for each.
+    buffer: Vec<u8>,
     pub stats: SendStats,
 }
 
 impl Sender {
-    /// Chooses SSRCs for a microphone and a camera of `encodings` encodings.
-    pub fn new(formats: Formats, encodings: usize, rng: &mut impl RngCore) -> Self {
+    /// Chooses SSRCs for a microphone and a camera.
+    pub fn new(formats: Formats, rng: &mut impl RngCore) -> Self {
         Self {
             formats,
             audio: Stream::new(rng),
-            video: (0..encodings)
-                .map(|_| Encoding {
-                    media: Stream::new(rng),
-                    rtx: Stream::new(rng),
-                    buffer: VecDeque::new(),
-                })
-                .collect(),
+            videos: vec![Video::new(Kind::Camera, rng)],
             transport_sequence: 0,
+            buffer: Vec::new(),
             stats: SendStats::default(),
         }
     }
 
-    /// What is signalled of them. `session` counts the sessions of this
+    /// Chooses SSRCs for another source; returns what is signalled of it.
+    pub fn add(
+        &mut self,
+        kind: Kind,
+        endpoint: &str,
+        session: u32,
+        rng: &mut impl RngCore,
+    ) -> EndpointSources {
+        self.videos.push(Video::new(kind, rng));
+        signalled(
+            self.videos.last().expect("added just now"),
+            endpoint,
+            session,
+        )
+    }
+
+    /// What is signalled of all. `session` counts the sessions of this
     /// participant: msids differ from session to session, names do not.
     pub fn signalled(&self, endpoint: &str, session: u32) -> EndpointSources {
-        let source = |ssrc, media_type: MediaType| {
-            let media = media_type.as_str();
-            Source {
-                ssrc,
-                media_type,
-                name: Some(format!("{endpoint}-{}0", &media[..1])),
-                msid: Some(format!(
-                    "{endpoint}-{media}-0-{session} {endpoint}{media}-{session}"
-                )),
-                video_type: (media_type == MediaType::Video).then_some(VideoType::Camera),
-            }
+        let audio = source(self.audio.ssrc, Kind::Audio, endpoint, session);
+        let mut all = EndpointSources {
+            sources: vec![audio],
+            groups: Vec::new(),
         };
-        let mut sources = vec![source(self.audio.ssrc, MediaType::Audio)];
-        for encoding in &self.video {
-            sources.push(source(encoding.media.ssrc, MediaType::Video));
-            sources.push(source(encoding.rtx.ssrc, MediaType::Video));
+        for video in &self.videos {
+            all.merge(&signalled(video, endpoint, session));
         }
-        let group = |semantics, ssrcs| Group {
-            media_type: MediaType::Video,
-            semantics,
-            ssrcs,
-        };
-        let mut groups = Vec::new();
-        if self.video.len() > 1 {
-            let layers = self
-                .video
-                .iter()
-                .map(|encoding| encoding.media.ssrc)
-                .collect();
-            groups.push(group(Semantics::Sim, layers));
-        }
-        for encoding in &self.video {
-            let pair = vec![encoding.media.ssrc, encoding.rtx.ssrc];
-            groups.push(group(Semantics::Fid, pair));
-        }
-        EndpointSources { sources, groups }
+        all
     }
 
     /// The SSRC that reports and feedback are sent from.
     pub fn feedback_ssrc(&self) -> u32 {
-        self.video
+        self.videos
             .first()
+            .and_then(|video| video.encodings.first())
             .map_or(self.audio.ssrc, |encoding| encoding.media.ssrc)
     }
 
@@ -157,35 +182,63 @@ impl Sender {
         &mut self,
         now: Instant,
         epoch: Instant,
-        audio: &mut AudioSource,
-        video: &mut VideoSource,
+        media: &mut Media,
         mut send: impl FnMut(&[u8]) -> bool,
     ) {
-        while let Some(packet) = audio.poll(now, epoch) {
+        while let Some((kind, packet)) = media.poll(now, epoch) {
             let formats = &self.formats;
-            let header = header(formats, formats.audio, &mut self.audio, &packet, now);
-            let header = tagged(header, formats.transport_cc, &mut self.transport_sequence);
-            let payload = Bytes::from(packet.payload);
-            self.stats.count(&payload, send(&marshal(header, &payload)));
-        }
-        while let Some(packet) = video.poll(now, epoch) {
-            let Some(encoding) = self.video.get_mut(usize::from(packet.encoding)) else {
+            let stream = match kind {
+                Kind::Audio => Some((&mut self.audio, formats.audio)),
+                Kind::Camera | Kind::Desktop => self
+                    .videos
+                    .iter_mut()
+                    .find(|video| video.kind == kind)
+                    .and_then(|video| video.encodings.get_mut(usize::from(packet.encoding)))
+                    .map(|encoding| (&mut encoding.media, formats.video)),
+            };
+            // A source of this participant need not be signalled in this session.
+            let Some((stream, payload_type)) = stream else {
                 continue;
             };
-            let formats = &self.formats;
-            let bare = header(formats, formats.video, &mut encoding.media, &packet, now);
-            let payload = Bytes::from(packet.payload);
+            let header = stream.header(payload_type, &packet, now);
+            self.transport_sequence = self.transport_sequence.wrapping_add(1);
+            let number = self.transport_sequence.to_be_bytes();
+            let parts = [&packet.payload[..]];
+            write(
+                formats,
+                &header,
+                &packet.extension,
+                number,
+                &parts,
+                &mut self.buffer,
+            );
+            if send(&self.buffer) {
+                self.stats.packets += 1;
+                self.stats.octets += packet.payload.len() as u64;
+            }
+            if kind != Kind::Audio {
+                self.keep(kind, header, packet);
+            }
+        }
+    }
+
+    /// Keeps a packet for retransmission.
+    fn keep(&mut self, kind: Kind, header: Header, packet: SourcePacket) {
+        let encoding = self
+            .videos
+            .iter_mut()
+            .find(|video| video.kind == kind)
+            .and_then(|video| video.encodings.get_mut(usize::from(packet.encoding)));
+        if let Some(encoding) = encoding {
             if encoding.buffer.len() >= RESEND_BUFFER {
                 encoding.buffer.pop_front();
             }
             encoding.buffer.push_back(Sent {
-                sequence: bare.sequence_number,
-                header: bare.clone(),
-                payload: payload.clone(),
+                header,
+                extension: packet.extension,
+                payload: packet.payload,
                 last: None,
             });
-            let header = tagged(bare, formats.transport_cc, &mut self.transport_sequence);
-            self.stats.count(&payload, send(&marshal(header, &payload)));
         }
     }
 
@@ -198,9 +251,10 @@ impl Sender {
     ) {
         let formats = &self.formats;
         let Some(encoding) = self
-            .video
+            .videos
             .iter_mut()
-            .find(|e| e.media.ssrc == nack.media_ssrc)
+            .flat_map(|video| &mut video.encodings)
+            .find(|encoding| encoding.media.ssrc == nack.media_ssrc)
         else {
             return;
         };
@@ -210,7 +264,7 @@ impl Sender {
                 .buffer
                 .iter_mut()
                 .rev()
-                .find(|s| s.sequence == number)
+                .find(|sent| sent.header.sequence == number)
             else {
                 continue;
             };
@@ -218,34 +272,45 @@ impl Sender {
                 continue;
             }
             sent.last = Some(now);
-            let mut header = sent.header.clone();
-            let mut payload = sent.payload.clone();
+            let mut header = sent.header;
+            let original = number.to_be_bytes();
+            let both = [&original[..], &sent.payload];
+            let mut parts = &both[..];
             if let Some(rtx) = formats.video_rtx {
                 header.payload_type = rtx;
                 header.ssrc = encoding.rtx.ssrc;
-                header.sequence_number = encoding.rtx.sequence;
+                header.sequence = encoding.rtx.sequence;
                 encoding.rtx.sequence = encoding.rtx.sequence.wrapping_add(1);
-                payload = [&number.to_be_bytes()[..], &sent.payload[..]]
-                    .concat()
-                    .into();
+            } else {
+                parts = &both[1..];
             }
-            let header = tagged(header, formats.transport_cc, &mut self.transport_sequence);
-            let ok = send(&marshal(header, &payload));
-            self.stats.resent += u64::from(ok);
+            self.transport_sequence = self.transport_sequence.wrapping_add(1);
+            let number = self.transport_sequence.to_be_bytes();
+            write(
+                formats,
+                &header,
+                &sent.extension,
+                number,
+                parts,
+                &mut self.buffer,
+            );
+            self.stats.resent += u64::from(send(&self.buffer));
         }
     }
 
-    /// Whether an SSRC is one of ours that shows pictures.
-    pub fn sends_video(&self, ssrc: u32) -> bool {
-        self.video
+    /// The source that an SSRC of ours shows.
+    pub fn video_of(&self, ssrc: u32) -> Option<Kind> {
+        self.videos
             .iter()
-            .any(|encoding| encoding.media.ssrc == ssrc)
+            .find(|video| video.encodings.iter().any(|e| e.media.ssrc == ssrc))
+            .map(|video| video.kind)
     }
 
     /// A sender report of each stream that sent (RFC 3550 §6.4.1).
     pub fn reports(&self, now: Instant, clock: &Clock) -> Vec<SenderReport> {
+        let videos = self.videos.iter().flat_map(|video| &video.encodings);
         let streams = std::iter::once((&self.audio, 48_000))
-            .chain(self.video.iter().map(|encoding| (&encoding.media, 90_000)));
+            .chain(videos.map(|encoding| (&encoding.media, 90_000)));
         streams
             .filter_map(|(stream, rate)| {
                 let (timestamp, at) = stream.newest?;
@@ -272,59 +337,74 @@ impl SendStats {
         self.key_requests += other.key_requests;
         self.nacked += other.nacked;
     }
-
-    fn count(&mut self, payload: &[u8], sent: bool) {
-        if sent {
-            self.packets += 1;
-            self.octets += payload.len() as u64;
-        }
-    }
 }
 
-fn header(
+/// Writes a packet with the extensions that were agreed.
+fn write(
     formats: &Formats,
-    payload_type: u8,
-    stream: &mut Stream,
-    packet: &SourcePacket,
-    now: Instant,
-) -> rtp::Header {
-    let mut header = rtp::Header {
-        version: 2,
-        marker: packet.marker,
-        payload_type,
-        sequence_number: stream.sequence,
-        timestamp: packet.timestamp,
-        ssrc: stream.ssrc,
-        ..rtp::Header::default()
+    header: &Header,
+    extension: &Extension,
+    number: [u8; 2],
+    payload: &[&[u8]],
+    out: &mut Vec<u8>,
+) {
+    let level;
+    let own: Option<(u8, &[u8])> = match extension {
+        Extension::None => None,
+        Extension::AudioLevel(octet) => {
+            level = [*octet];
+            formats.audio_level.map(|id| (id, &level[..]))
+        }
+        Extension::DependencyDescriptor(octets) => formats
+            .dependency_descriptor
+            .map(|id| (id, octets.as_slice())),
     };
-    if let (Some(id), Some(level)) = (formats.audio_level, packet.audio_level) {
-        header
-            .set_extension(id, Bytes::copy_from_slice(&[level]))
-            .expect("the number is between 1 and 14");
+    let congestion = formats.transport_cc.map(|id| (id, &number[..]));
+    match (own, congestion) {
+        (Some(own), Some(congestion)) => rtp::write(header, &[congestion, own], payload, out),
+        (Some(one), None) | (None, Some(one)) => rtp::write(header, &[one], payload, out),
+        (None, None) => rtp::write(header, &[], payload, out),
     }
-    stream.sequence = stream.sequence.wrapping_add(1);
-    stream.newest = Some((packet.timestamp, now));
-    stream.packets = stream.packets.wrapping_add(1);
-    stream.octets = stream.octets.wrapping_add(packet.payload.len() as u32);
-    header
 }
 
-fn tagged(mut header: rtp::Header, id: Option<u8>, sequence: &mut u16) -> rtp::Header {
-    if let Some(id) = id {
-        *sequence = sequence.wrapping_add(1);
-        header
-            .set_extension(id, Bytes::copy_from_slice(&sequence.to_be_bytes()))
-            .expect("the number is between 1 and 14");
+fn source(ssrc: u32, kind: Kind, endpoint: &str, session: u32) -> Source {
+    let media_type = match kind {
+        Kind::Audio => MediaType::Audio,
+        Kind::Camera | Kind::Desktop => MediaType::Video,
+    };
+    let media = media_type.as_str();
+    let number = u8::from(kind == Kind::Desktop);
+    Source {
+        ssrc,
+        media_type,
+        name: Some(source_name(endpoint, kind)),
+        msid: Some(format!(
+            "{endpoint}-{media}-{number}-{session} {endpoint}{media}{number}-{session}"
+        )),
+        video_type: match kind {
+            Kind::Audio => None,
+            Kind::Camera => Some(VideoType::Camera),
+            Kind::Desktop => Some(VideoType::Desktop),
+        },
     }
-    header
 }
 
-fn marshal(header: rtp::Header, payload: &Bytes) -> Bytes {
-    rtp::Packet {
-        header,
-        payload: payload.clone(),
+fn signalled(video: &Video, endpoint: &str, session: u32) -> EndpointSources {
+    let mut all = EndpointSources::default();
+    let group = |semantics, ssrcs| Group {
+        media_type: MediaType::Video,
+        semantics,
+        ssrcs,
+    };
+    let layers = video.encodings.iter().map(|e| e.media.ssrc).collect();
+    all.groups.push(group(Semantics::Sim, layers));
+    for encoding in &video.encodings {
+        let pair = vec![encoding.media.ssrc, encoding.rtx.ssrc];
+        for ssrc in &pair {
+            all.sources
+                .push(source(*ssrc, video.kind, endpoint, session));
+        }
+        all.groups.push(group(Semantics::Fid, pair));
     }
-    .marshal()
-    .expect("a packet we made can be written")
-    .freeze()
+    all
 }

@@ -129,7 +129,11 @@ pub struct Transport {
     dtls: Option<Dtls>,
     srtp: Option<Srtp>,
     failed: bool,
+    /// Where ICE sends to now.
+    path: Option<SocketAddr>,
     queue: VecDeque<(SocketAddr, BytesMut)>,
+    /// What came inside DTLS.
+    data: VecDeque<BytesMut>,
 }
 
 impl Transport {
@@ -192,7 +196,9 @@ impl Transport {
             dtls: None,
             srtp: None,
             failed: false,
+            path: None,
             queue: VecDeque::new(),
+            data: VecDeque::new(),
         })
     }
 
@@ -221,7 +227,7 @@ impl Transport {
 
     /// Takes a datagram from the socket (first octet: RFC 7983 §7).
     pub fn handle(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Received {
-        let received = match datagram {
+        match datagram {
             [0..=3, ..] => {
                 let message = TaggedBytesMut {
                     now,
@@ -233,12 +239,18 @@ impl Transport {
                     },
                     message: BytesMut::from(datagram),
                 };
-                match self.ice.handle_read(message) {
+                let handled = self.ice.handle_read(message);
+                self.advance(now);
+                match handled {
                     Ok(()) => Received::Consumed,
                     Err(_) => Received::Dropped,
                 }
             }
-            [20..=63, ..] => self.handle_dtls(now, datagram),
+            [20..=63, ..] => {
+                let received = self.handle_dtls(now, datagram);
+                self.advance(now);
+                received
+            }
             [128..=191, kind, ..] => match &mut self.srtp {
                 None => Received::Dropped,
                 Some(srtp) if (192..=223).contains(kind) => srtp
@@ -251,9 +263,7 @@ impl Transport {
                     .map_or(Received::Dropped, Received::Rtp),
             },
             _ => Received::Dropped,
-        };
-        self.advance(now);
-        received
+        }
     }
 
     fn handle_dtls(&mut self, now: Instant, datagram: &[u8]) -> Received {
@@ -272,6 +282,9 @@ impl Transport {
                                 tracing::warn!(%error, "no media keys");
                                 self.failed = true;
                             }
+                        }
+                        EndpointEvent::ApplicationData(data) if self.data.len() < MAX_QUEUED => {
+                            self.data.push_back(data);
                         }
                         EndpointEvent::PeerClosed => self.failed = true,
                         _ => {}
@@ -336,6 +349,26 @@ impl Transport {
         Ok(())
     }
 
+    /// What came inside DTLS: packets of SCTP.
+    pub fn poll_data(&mut self) -> Option<BytesMut> {
+        self.data.pop_front()
+    }
+
+    /// Sends a packet of SCTP inside DTLS.
+    pub fn send_data(&mut self, now: Instant, packet: &[u8]) {
+        if let Some(dtls) = &mut self.dtls
+            && let Err(error) = dtls.endpoint.write(now, dtls.peer, packet)
+        {
+            tracing::debug!(%error, "SCTP packet not sent");
+        }
+        self.advance(now);
+    }
+
+    /// Both ends, once ICE has settled on a pair.
+    pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        Some((self.local, self.path?))
+    }
+
     /// Encrypts and queues an RTP packet. False when it could not be sent.
     pub fn send_rtp(&mut self, packet: &[u8]) -> bool {
         self.send(packet, Context::encrypt_rtp)
@@ -351,10 +384,7 @@ impl Transport {
         packet: &[u8],
         seal: impl FnOnce(&mut Context, &[u8]) -> Result<BytesMut, rtc_shared::error::Error>,
     ) -> bool {
-        let Some(to) = self.path() else {
-            return false;
-        };
-        let Some(srtp) = &mut self.srtp else {
+        let (Some(to), Some(srtp)) = (self.path, &mut self.srtp) else {
             return false;
         };
         match seal(&mut srtp.outbound, packet) {
@@ -401,12 +431,6 @@ impl Transport {
         self.queue.pop_front()
     }
 
-    fn path(&self) -> Option<SocketAddr> {
-        self.ice
-            .get_selected_candidate_pair()
-            .map(|(_, remote)| remote.addr())
-    }
-
     /// Moves what ICE and DTLS want to send into the queue; starts DTLS once a
     /// pair is nominated.
     fn advance(&mut self, now: Instant) {
@@ -414,8 +438,10 @@ impl Transport {
         if self.ice.state() == ConnectionState::Failed {
             self.failed = true;
         }
+        let pair = self.ice.get_selected_candidate_pair();
+        self.path = pair.map(|(_, remote)| remote.addr());
         if self.dtls.is_none()
-            && let Some(peer) = self.path()
+            && let Some(peer) = self.path
         {
             let mut endpoint = Endpoint::new(self.local, TransportProtocol::UDP, None);
             if let Err(error) = endpoint.connect(now, peer, self.handshake.clone(), None) {
@@ -427,14 +453,10 @@ impl Transport {
         while let Some(message) = self.ice.poll_write() {
             self.enqueue(message.transport.peer_addr, message.message);
         }
-        let path = self.path();
-        let mut records = Vec::new();
-        if let Some(dtls) = &mut self.dtls {
-            while let Some(message) = dtls.endpoint.poll_transmit() {
-                records.push((path.unwrap_or(dtls.peer), message.message));
-            }
-        }
-        for (to, record) in records {
+        while let Some((to, record)) = self.dtls.as_mut().and_then(|dtls| {
+            let record = dtls.endpoint.poll_transmit()?;
+            Some((self.path.unwrap_or(dtls.peer), record.message))
+        }) {
             self.enqueue(to, record);
         }
     }

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::dial;
+use super::media::{Input, Post};
 
-/// Messages that may wait in either direction.
+/// Messages that may wait to be sent.
 const MAX_WAITING: usize = 256;
 const MAX_RETRY: Duration = Duration::from_secs(60);
 
@@ -24,16 +26,16 @@ pub enum ChannelEvent {
 /// The owner's end; the channel closes when it is dropped.
 pub struct Channel {
     texts: mpsc::Sender<String>,
-    events: mpsc::Receiver<ChannelEvent>,
+    /// Tells this channel from the ones before it.
+    pub number: u32,
 }
 
 impl Channel {
-    /// Opens a channel and keeps it open.
-    pub fn open(url: String) -> Self {
+    /// Opens a channel, keeps it open, and hands what comes to `post`.
+    pub fn open(runtime: &Handle, url: String, number: u32, post: Post) -> Self {
         let (texts, to_send) = mpsc::channel(MAX_WAITING);
-        let (received, events) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(keep_open(url, to_send, received));
-        Self { texts, events }
+        runtime.spawn(keep_open(url, to_send, number, post));
+        Self { texts, number }
     }
 
     /// Sends a message; dropped while there is no connection.
@@ -42,30 +44,17 @@ impl Channel {
             tracing::debug!("channel message dropped");
         }
     }
-
-    /// The next event. Never returns once the channel is gone.
-    pub async fn event(&mut self) -> ChannelEvent {
-        match self.events.recv().await {
-            Some(event) => event,
-            None => std::future::pending().await,
-        }
-    }
 }
 
-async fn keep_open(
-    url: String,
-    mut texts: mpsc::Receiver<String>,
-    events: mpsc::Sender<ChannelEvent>,
-) {
+async fn keep_open(url: String, mut texts: mpsc::Receiver<String>, number: u32, post: Post) {
+    let tell = |event| post.send(Input::Channel(number, event));
     let mut retry = Duration::from_secs(1);
     loop {
         match dial::websocket(&url, None).await {
             Ok(mut socket) => {
                 retry = Duration::from_secs(1);
                 while texts.try_recv().is_ok() {}
-                if events.send(ChannelEvent::Opened).await.is_err() {
-                    return;
-                }
+                tell(ChannelEvent::Opened);
                 loop {
                     tokio::select! {
                         text = texts.recv() => {
@@ -82,25 +71,27 @@ async fn keep_open(
                         }
                         message = socket.next() => match message {
                             Some(Ok(Message::Text(text))) => {
-                                let event = ChannelEvent::Text(text.to_string());
-                                if events.send(event).await.is_err() {
-                                    return;
-                                }
+                                tell(ChannelEvent::Text(text.to_string()));
                             }
                             Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                             Some(Ok(_)) => {}
                         },
                     }
                 }
-                if events.send(ChannelEvent::Closed).await.is_err() {
-                    return;
-                }
+                tell(ChannelEvent::Closed);
             }
             Err(error) => tracing::debug!(%error, "bridge channel"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(retry) => {}
-            () = events.closed() => return,
+        let wait = tokio::time::sleep(retry);
+        tokio::pin!(wait);
+        loop {
+            tokio::select! {
+                () = &mut wait => break,
+                // What is said meanwhile is lost.
+                text = texts.recv() => if text.is_none() {
+                    return;
+                },
+            }
         }
         retry = (retry * 2).min(MAX_RETRY);
     }

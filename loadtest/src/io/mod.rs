@@ -1,8 +1,14 @@
-//! Sockets, tasks and clocks: the drivers around [`crate::client`].
+//! Sockets, threads, tasks and clocks: the drivers around [`crate::client`].
+//!
+//! Media is driven by one thread a core ([`media`]): an epoll set of the sockets
+//! of its participants, their timers, batches of datagrams ([`udp`]). What is
+//! rare, XMPP and WebSockets, are tasks ([`signalling`], [`channel`]).
 
 pub mod channel;
 pub mod dial;
-pub mod participant;
+pub mod media;
 pub mod process;
 pub mod run;
+pub mod signalling;
+pub mod udp;
 pub mod xmpp;

@@ -5,13 +5,14 @@
 
 use std::time::Instant;
 
-use super::delay::Histogram;
-use super::{Expected, Gap};
+use super::mute::Mutes;
+use super::{Arrival, Expected, Gap};
 use crate::source::audio::TICKS;
 use crate::source::tag::{Tag, TagError};
 
 /// How far back a late packet is still told from a repeated one.
 const WINDOW: u32 = 512;
+const WORDS: usize = WINDOW as usize / 64;
 
 /// What was found in the stream so far.
 #[derive(Clone, Debug, Default)]
@@ -28,14 +29,14 @@ pub struct AudioStats {
     /// RTP numbers or timestamps that moved otherwise than the content.
     pub misnumbered: u64,
     pub gap: Gap,
-    pub delay: Histogram,
+    pub delay_max_ns: u64,
     pub first: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Newest {
     ssrc: u32,
-    frame: u32,
+    packet: u32,
     sequence: u16,
     timestamp: u32,
 }
@@ -45,8 +46,9 @@ struct Newest {
 pub struct AudioReceiver {
     expected: Expected,
     newest: Option<Newest>,
-    /// Bit n: packet `newest.frame - n` has come.
-    seen: Vec<bool>,
+    /// One bit for each packet number modulo [`WINDOW`]: whether it has come.
+    seen: [u64; WORDS],
+    pub mutes: Mutes,
     pub stats: AudioStats,
 }
 
@@ -55,16 +57,16 @@ impl AudioReceiver {
         Self {
             expected,
             newest: None,
-            seen: vec![false; WINDOW as usize],
+            seen: [0; WORDS],
+            mutes: Mutes::default(),
             stats: AudioStats::default(),
         }
     }
 
-    /// A packet's RTP header fields and payload, received at `now`.
+    /// A packet's RTP header fields and payload.
     pub fn receive(
         &mut self,
-        now: Instant,
-        epoch: Instant,
+        arrival: &mut Arrival<'_>,
         (ssrc, sequence, timestamp): (u32, u16, u32),
         payload: &[u8],
     ) {
@@ -83,49 +85,53 @@ impl AudioReceiver {
             self.stats.foreign += 1;
             return;
         }
+        let now = arrival.now;
+        self.mutes.packet(now);
         let Some(newest) = self.newest.filter(|newest| newest.ssrc == ssrc) else {
             // The first packet ever, or of a session after a new invitation:
             // what was sent between the two was not for this receiver.
             self.newest = Some(Newest {
                 ssrc,
-                frame: tag.frame,
+                packet: tag.picture,
                 sequence,
                 timestamp,
             });
-            self.seen.fill(false);
-            self.mark(tag.frame);
+            self.seen.fill(0);
+            self.mark(tag.picture);
             if self.stats.first.is_none() {
                 self.stats.first = Some(now);
             }
-            self.stats.gap.pause();
-            self.count(now, epoch, &tag);
+            self.count(arrival, &tag);
             return;
         };
-        let ahead = tag.frame.wrapping_sub(newest.frame) as i32;
+        let ahead = tag.picture.wrapping_sub(newest.packet) as i32;
         if ahead > 0 {
-            for frame in 1..=(ahead as u32).min(WINDOW) {
-                self.seen[((newest.frame.wrapping_add(frame)) % WINDOW) as usize] = false;
+            for step in 1..=(ahead as u32).min(WINDOW) {
+                let (word, bit) = place(newest.packet.wrapping_add(step));
+                self.seen[word] &= !bit;
             }
             self.stats.lost += ahead as u64 - 1;
             let numbered = i32::from(sequence.wrapping_sub(newest.sequence) as i16) == ahead;
-            let timed =
-                timestamp.wrapping_sub(newest.timestamp) == (ahead as u32).wrapping_mul(TICKS);
+            let passed = timestamp.wrapping_sub(newest.timestamp) / TICKS;
+            let exact = timestamp.wrapping_sub(newest.timestamp) % TICKS == 0;
+            // The clock goes on in a pause, in which there are no packets.
+            let timed = exact && (passed == ahead as u32 || tag.key && passed > ahead as u32);
             self.stats.misnumbered += u64::from(!(numbered && timed));
             self.newest = Some(Newest {
                 ssrc,
-                frame: tag.frame,
+                packet: tag.picture,
                 sequence,
                 timestamp,
             });
-        } else if ahead.unsigned_abs() >= WINDOW || self.seen[(tag.frame % WINDOW) as usize] {
+        } else if ahead.unsigned_abs() >= WINDOW || self.has_seen(tag.picture) {
             self.stats.duplicate += 1;
             return;
         } else {
             self.stats.reordered += 1;
             self.stats.lost = self.stats.lost.saturating_sub(1);
         }
-        self.mark(tag.frame);
-        self.count(now, epoch, &tag);
+        self.mark(tag.picture);
+        self.count(arrival, &tag);
     }
 
     /// A new session begins: what is sent until its first packet was not for
@@ -134,30 +140,53 @@ impl AudioReceiver {
         self.newest = None;
     }
 
-    /// The sender stopped at `end` after `sent` packets; what is still out at
-    /// that time is lost.
-    pub fn close(&mut self, end: Instant, sent: u32) {
-        if let Some(newest) = self.newest {
-            self.stats.lost += u64::from(sent.saturating_sub(newest.frame + 1));
+    /// Nothing counts from `end` on. `sent`: the packets the sender made, if it
+    /// stopped for good and not by leaving; what is still out is lost then.
+    pub fn close(&mut self, end: Instant, sent: Option<u32>) {
+        if let (Some(newest), Some(sent)) = (self.newest, sent) {
+            self.stats.lost += u64::from(sent.saturating_sub(newest.packet + 1));
+        }
+        if !self.mutes.is_muted() {
             self.stats.gap.close(end);
+        }
+        self.mutes.close(end);
+    }
+
+    /// Presence said whether the source is muted.
+    pub fn set_muted(&mut self, now: Instant, muted: bool) {
+        if self.mutes.set(now, muted) {
+            self.stats.gap.pause();
         }
     }
 
-    fn mark(&mut self, frame: u32) {
-        self.seen[(frame % WINDOW) as usize] = true;
+    fn has_seen(&self, packet: u32) -> bool {
+        let (word, bit) = place(packet);
+        self.seen[word] & bit != 0
     }
 
-    fn count(&mut self, now: Instant, epoch: Instant, tag: &Tag) {
-        self.stats.received += 1;
-        self.stats.gap.mark(now);
-        let arrived = now.saturating_duration_since(epoch).as_nanos() as u64;
-        self.stats.delay.record(arrived.saturating_sub(tag.sent_ns));
+    fn mark(&mut self, packet: u32) {
+        let (word, bit) = place(packet);
+        self.seen[word] |= bit;
     }
+
+    fn count(&mut self, arrival: &mut Arrival<'_>, tag: &Tag) {
+        self.stats.received += 1;
+        self.stats.gap.mark(arrival.now);
+        self.mutes.presented(arrival.now);
+        self.stats.delay_max_ns = self.stats.delay_max_ns.max(arrival.count(tag));
+    }
+}
+
+/// Word and bit of a packet number.
+fn place(packet: u32) -> (usize, u64) {
+    let at = packet % WINDOW;
+    ((at / 64) as usize, 1 << (at % 64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::delay::Histogram;
     use crate::source::audio::AudioSource;
     use crate::source::tag::Kind;
     use std::time::Duration;
@@ -182,9 +211,15 @@ mod tests {
             .collect();
         let end = start + Duration::from_secs(2);
         for (sequence, timestamp, payload) in plan(packets) {
-            receiver.receive(end, start, (5, sequence, timestamp), &payload);
+            let mut delays = Histogram::default();
+            let mut arrival = Arrival {
+                now: end,
+                epoch: start,
+                delays: &mut delays,
+            };
+            receiver.receive(&mut arrival, (5, sequence, timestamp), &payload);
         }
-        receiver.close(end, source.sent());
+        receiver.close(end, Some(source.sent()));
         receiver.stats
     }
 
@@ -241,7 +276,12 @@ mod tests {
         let packet = AudioSource::new(1, 0, 1, 0, start)
             .poll(start, start)
             .expect("due");
-        other.receive(start, start, (5, 0, packet.timestamp), &packet.payload);
+        let mut arrival = Arrival {
+            now: start,
+            epoch: start,
+            delays: &mut Histogram::default(),
+        };
+        other.receive(&mut arrival, (5, 0, packet.timestamp), &packet.payload);
         assert_eq!(other.stats.foreign, 1);
     }
 

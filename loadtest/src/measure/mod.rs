@@ -3,11 +3,14 @@
 
 pub mod audio;
 pub mod delay;
+pub mod mute;
+pub mod pair;
 pub mod video;
 
 use std::time::Instant;
 
 use crate::source::tag::{Kind, Tag};
+use delay::Histogram;
 
 /// Who a stream is expected to come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,25 @@ pub struct Expected {
 impl Expected {
     fn matches(&self, tag: &Tag) -> bool {
         (tag.run, tag.sender, tag.kind) == (self.run, self.sender, self.kind)
+    }
+}
+
+/// When a packet came, and where its delay is counted.
+pub struct Arrival<'a> {
+    pub now: Instant,
+    /// Send times count from here.
+    pub epoch: Instant,
+    /// Of all that one receiver gets.
+    pub delays: &'a mut Histogram,
+}
+
+impl Arrival<'_> {
+    /// Counts the time since the packet was sent, and returns it.
+    fn count(&mut self, tag: &Tag) -> u64 {
+        let arrived = self.now.saturating_duration_since(self.epoch).as_nanos() as u64;
+        let delay = arrived.saturating_sub(tag.sent_ns);
+        self.delays.record(delay);
+        delay
     }
 }
 
@@ -47,7 +69,7 @@ impl Gap {
         }
     }
 
-    /// Begins anew, for instance after the peer paused on purpose.
+    /// Begins anew: the peer paused on purpose.
     pub fn pause(&mut self) {
         self.last = None;
     }

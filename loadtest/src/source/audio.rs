@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::SourcePacket;
 use super::tag::{Kind, TAG_LEN, Tag};
+use super::{Extension, SourcePacket};
 
 /// Packet time of Jitsi's clients.
 pub const PACKET_TIME: Duration = Duration::from_millis(20);
@@ -29,6 +29,8 @@ pub struct AudioSource {
     next: Instant,
     packet: u32,
     timestamp: u32,
+    /// The next packet is the first after a pause.
+    begins: bool,
 }
 
 impl AudioSource {
@@ -41,6 +43,7 @@ impl AudioSource {
             next: now,
             packet: 0,
             timestamp,
+            begins: true,
         }
     }
 
@@ -53,6 +56,7 @@ impl AudioSource {
                 .timestamp
                 .wrapping_add((missed as u32).wrapping_mul(TICKS));
             self.next = now;
+            self.begins = true;
         }
     }
 
@@ -76,12 +80,14 @@ impl AudioSource {
             sender: self.sender,
             kind: Kind::Audio,
             encoding: 0,
-            key: false,
+            key: self.begins,
             temporal: 0,
+            spatial: 0,
+            reference_spatial: 0,
             height: 0,
             packet: 0,
             packets: 1,
-            frame: self.packet,
+            picture: self.packet,
             reference: self.packet,
             sent_ns: now.saturating_duration_since(epoch).as_nanos() as u64,
         };
@@ -93,12 +99,13 @@ impl AudioSource {
         let level = if talking { 20 } else { 90 } + (self.packet % 7) as u8;
         let packet = SourcePacket {
             encoding: 0,
-            marker: self.packet == 0,
+            marker: self.begins,
             timestamp: self.timestamp,
             payload,
-            audio_level: Some(u8::from(talking) << 7 | level),
+            extension: Extension::AudioLevel(u8::from(talking) << 7 | level),
             key: false,
         };
+        self.begins = false;
         self.packet = self.packet.wrapping_add(1);
         self.timestamp = self.timestamp.wrapping_add(TICKS);
         self.next += PACKET_TIME;
@@ -122,7 +129,7 @@ mod tests {
         assert_eq!(packets.len(), 50);
         for (number, packet) in packets.iter().enumerate() {
             let tag = Tag::parse(&packet.payload).expect("tagged");
-            assert_eq!(tag.frame as usize, number);
+            assert_eq!(tag.picture as usize, number);
             assert_eq!(tag.sent_ns, number as u64 * 20_000_000);
             assert_eq!(packet.timestamp, 1000 + number as u32 * TICKS);
         }
@@ -140,7 +147,7 @@ mod tests {
             for (index, source) in sources.iter_mut().enumerate() {
                 source.resume(now);
                 let packet = source.poll(now, start).expect("due");
-                if packet.audio_level.expect("audio") & 0x80 != 0 {
+                if matches!(packet.extension, Extension::AudioLevel(level) if level & 0x80 != 0) {
                     talking.push(index as u64);
                 }
             }

@@ -8,17 +8,17 @@
 //! | 8-9 | sender, its index in the run |
 //! | 10 | kind of source |
 //! | 11 | encoding, 0 the lowest |
-//! | 12 | bit 7: key frame; bits 0-6: temporal layer |
-//! | 13 | unused, 0 |
-//! | 14-15 | height of the picture |
+//! | 12 | bit 7: of a key picture, for audio: first after a pause; bits 0-6: temporal layer |
+//! | 13 | spatial layer; high nibble: that of the frame it is predicted from |
+//! | 14-15 | height of the layer |
 //! | 16-17 | packet's number in its frame |
 //! | 18-19 | packets of the frame |
-//! | 20-23 | frame, counted per encoding |
-//! | 24-27 | frame that this one is predicted from (itself for a key frame) |
+//! | 20-23 | picture, counted per encoding; for audio the packet |
+//! | 24-27 | picture that this one is predicted from (itself for a key frame) |
 //! | 28-35 | send time, ns since the start of the run |
 //! | 36-43 | checksum over octets 0-35 and the filler behind the tag |
 //!
-//! All numbers are big-endian. The filler depends on the frame and the packet,
+//! A frame is one spatial layer of a picture. All numbers are big-endian. The filler depends on the frame and the packet,
 //! so that a payload cut, doubled or spliced does not pass.
 
 /// Length of a tag in octets.
@@ -55,10 +55,13 @@ pub struct Tag {
     pub key: bool,
     /// Temporal layer, 0 to 127.
     pub temporal: u8,
+    /// Spatial layer, 0 to 15, and that of the frame this one is predicted from.
+    pub spatial: u8,
+    pub reference_spatial: u8,
     pub height: u16,
     pub packet: u16,
     pub packets: u16,
-    pub frame: u32,
+    pub picture: u32,
     pub reference: u32,
     pub sent_ns: u64,
 }
@@ -77,6 +80,11 @@ pub enum TagError {
 }
 
 impl Tag {
+    /// Whether the frame needs no other.
+    pub fn is_intra(&self) -> bool {
+        self.key && self.spatial == 0
+    }
+
     /// Appends the tag and `filler` octets.
     pub fn write(&self, filler: usize, out: &mut Vec<u8>) {
         let start = out.len();
@@ -86,16 +94,16 @@ impl Tag {
         out.push(self.kind as u8);
         out.push(self.encoding);
         out.push(u8::from(self.key) << 7 | self.temporal & 0x7f);
-        out.push(0);
+        out.push(self.reference_spatial << 4 | self.spatial & 0x0f);
         out.extend_from_slice(&self.height.to_be_bytes());
         out.extend_from_slice(&self.packet.to_be_bytes());
         out.extend_from_slice(&self.packets.to_be_bytes());
-        out.extend_from_slice(&self.frame.to_be_bytes());
+        out.extend_from_slice(&self.picture.to_be_bytes());
         out.extend_from_slice(&self.reference.to_be_bytes());
         out.extend_from_slice(&self.sent_ns.to_be_bytes());
         let checksum_at = out.len();
         out.extend_from_slice(&[0; 8]);
-        let word = (u64::from(self.frame) << 16 | u64::from(self.packet))
+        let word = (u64::from(self.picture) << 16 | u64::from(self.packet))
             .wrapping_mul(MULTIPLIER)
             .to_be_bytes();
         out.extend(word.iter().copied().cycle().take(filler));
@@ -125,10 +133,12 @@ impl Tag {
             encoding: head[11],
             key: head[12] & 0x80 != 0,
             temporal: head[12] & 0x7f,
+            spatial: head[13] & 0x0f,
+            reference_spatial: head[13] >> 4,
             height: u16_at(14),
             packet: u16_at(16),
             packets: u16_at(18),
-            frame: u32_at(20),
+            picture: u32_at(20),
             reference: u32_at(24),
             sent_ns: u64_at(28),
         })
@@ -170,6 +180,7 @@ mod tests {
                 any::<u8>(),
                 any::<bool>(),
                 0u8..128,
+                (0u8..16, 0u8..16),
             ),
             (
                 any::<u16>(),
@@ -180,20 +191,24 @@ mod tests {
                 any::<u64>(),
             ),
         )
-            .prop_map(|((run, sender, kind, encoding, key, temporal), rest)| Tag {
-                run,
-                sender,
-                kind: Kind::from_octet(kind).expect("0 to 2 are kinds"),
-                encoding,
-                key,
-                temporal,
-                height: rest.0,
-                packet: rest.1,
-                packets: rest.2,
-                frame: rest.3,
-                reference: rest.4,
-                sent_ns: rest.5,
-            })
+            .prop_map(
+                |((run, sender, kind, encoding, key, temporal, spatial), rest)| Tag {
+                    run,
+                    sender,
+                    kind: Kind::from_octet(kind).expect("0 to 2 are kinds"),
+                    encoding,
+                    key,
+                    temporal,
+                    spatial: spatial.0,
+                    reference_spatial: spatial.1,
+                    height: rest.0,
+                    packet: rest.1,
+                    packets: rest.2,
+                    picture: rest.3,
+                    reference: rest.4,
+                    sent_ns: rest.5,
+                },
+            )
     }
 
     proptest! {

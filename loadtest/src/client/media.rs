@@ -1,0 +1,125 @@
+//! What a participant has to send: its microphone, camera and, once it shares
+//! it, its screen; each may be muted.
+
+use std::time::Instant;
+
+use crate::source::SourcePacket;
+use crate::source::audio::AudioSource;
+use crate::source::tag::Kind;
+use crate::source::video::{Picture, VideoSource};
+
+/// Who sends, for the tags.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    pub run: u32,
+    pub number: u16,
+    /// How many take turns in talking.
+    pub senders: u16,
+}
+
+/// The sources of a participant, over all its sessions.
+#[derive(Debug)]
+pub struct Media {
+    owner: Owner,
+    audio: AudioSource,
+    videos: Vec<VideoSource>,
+    muted: [bool; 3],
+}
+
+impl Media {
+    /// A microphone and a camera; `seed` for their numbers.
+    pub fn new(owner: Owner, camera: Picture, seed: u64, now: Instant) -> Self {
+        let Owner {
+            run,
+            number,
+            senders,
+        } = owner;
+        let timestamp = (seed >> 32) as u32;
+        Self {
+            owner,
+            audio: AudioSource::new(run, number, senders, timestamp, now),
+            videos: vec![VideoSource::new(run, number, camera, seed, now)],
+            muted: [false; 3],
+        }
+    }
+
+    /// Begins to share a screen.
+    pub fn share(&mut self, screen: Picture, seed: u64, now: Instant) {
+        let (run, number) = (self.owner.run, self.owner.number);
+        self.videos
+            .push(VideoSource::new(run, number, screen, seed, now));
+    }
+
+    /// The kinds of sources there are.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        std::iter::once(Kind::Audio).chain(self.videos.iter().map(|v| v.picture().kind))
+    }
+
+    /// Begins to send at `now`, after a pause of everything.
+    pub fn resume(&mut self, now: Instant) {
+        self.audio.resume(now);
+        for video in &mut self.videos {
+            video.resume(now);
+        }
+    }
+
+    /// A muted source makes no packets.
+    pub fn set_muted(&mut self, now: Instant, kind: Kind, muted: bool) {
+        let before = std::mem::replace(&mut self.muted[kind as usize], muted);
+        if !before || muted {
+            return;
+        }
+        match kind {
+            Kind::Audio => self.audio.resume(now),
+            Kind::Camera | Kind::Desktop => {
+                if let Some(video) = self.video(kind) {
+                    video.resume(now);
+                }
+            }
+        }
+    }
+
+    pub fn is_muted(&self, kind: Kind) -> bool {
+        self.muted[kind as usize]
+    }
+
+    /// The camera or the screen.
+    pub fn video(&mut self, kind: Kind) -> Option<&mut VideoSource> {
+        self.videos
+            .iter_mut()
+            .find(|video| video.picture().kind == kind)
+    }
+
+    /// Packets of audio made so far.
+    pub fn audio_sent(&self) -> u32 {
+        self.audio.sent()
+    }
+
+    /// When [`Self::poll`] has something again.
+    pub fn next_due(&self) -> Option<Instant> {
+        let audio = (!self.is_muted(Kind::Audio)).then(|| self.audio.next_due());
+        let videos = self
+            .videos
+            .iter()
+            .filter(|video| !self.is_muted(video.picture().kind))
+            .map(VideoSource::next_due);
+        audio.into_iter().chain(videos).min()
+    }
+
+    /// A packet that is due at `now`, and of which source. Call until `None`.
+    pub fn poll(&mut self, now: Instant, epoch: Instant) -> Option<(Kind, SourcePacket)> {
+        if !self.muted[Kind::Audio as usize]
+            && let Some(packet) = self.audio.poll(now, epoch)
+        {
+            return Some((Kind::Audio, packet));
+        }
+        let muted = self.muted;
+        self.videos
+            .iter_mut()
+            .filter(|video| !muted[video.picture().kind as usize])
+            .find_map(|video| {
+                let packet = video.poll(now, epoch)?;
+                Some((video.picture().kind, packet))
+            })
+    }
+}

@@ -1,15 +1,16 @@
-// Opens the meeting page in several tabs of a headless Chromium and judges what
-// each sees and hears of each other: the colour and the tone must be the
-// other's, and the picture must move.
+// Opens the meeting page in several tabs of a headless Chromium, and of a
+// Firefox for the clients that --firefox names, and judges what each sees and
+// hears of each other: the colour and the tone must be the other's, and the
+// picture must move.
 //
 //   node drive.mjs --page http://localhost:8000 --room r --clients 2 --seconds 20
-//       [--json FILE] [--shots DIR] [--no-switches] [--layers]
+//       [--firefox 1,2] [--json FILE] [--shots DIR] [--no-switches] [--layers]
 //
 // Exit status: 0 all pairs good, 1 something failed, 64 wrong command line.
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { chromium } from 'playwright-core';
+import * as browsers from './browsers.mjs';
 
 const here = path.dirname(new URL(import.meta.url).pathname);
 let args;
@@ -17,7 +18,8 @@ try {
     args = parseArgs({ options: {
         page: { type: 'string' }, room: { type: 'string', default: 'drive' }, clients: { type: 'string', default: '2' },
         seconds: { type: 'string', default: '20' }, json: { type: 'string' }, shots: { type: 'string' },
-        'no-switches': { type: 'boolean', default: false }, layers: { type: 'boolean', default: false }
+        'no-switches': { type: 'boolean', default: false }, layers: { type: 'boolean', default: false },
+        firefox: { type: 'string', default: '' }
     } }).values;
     if (!args.page) { throw new Error('--page is missing'); }
 } catch (e) {
@@ -26,30 +28,37 @@ try {
 }
 const clients = Number(args.clients), seconds = Number(args.seconds);
 
-// Switches that keep a headless Chromium quiet on a machine without a desktop;
-// only the loopback one changes what WebRTC does, and --no-switches omits it.
-const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-        '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required',
-        ...(args['no-switches'] ? [] : ['--allow-loopback-in-peer-connection'])]
-});
+const inFirefox = new Set(args.firefox.split(',').filter(Boolean).map(Number));
+const script = path.join(here, 'media.js');
+const opened = {};
+const browserOf = async k => {
+    const kind = inFirefox.has(k) ? 'firefox' : 'chromium';
+    return opened[kind] ??= await browsers[kind]({ script, switches: !args['no-switches'] });
+};
+const state = page => page.evaluate(() => document.getElementById('state').textContent);
+const pick = height => {
+    const picker = document.getElementById('layer');
+    picker.value = height;
+    picker.dispatchEvent(new Event('change'));
+};
 const pages = [];
 let failed = 0;
 try {
     for (let k = 0; k < clients; k++) {
-        const context = await browser.newContext({ viewport: { width: 900, height: 600 }, ignoreHTTPSErrors: true });
-        const page = await context.newPage();
+        const page = await (await browserOf(k)).page();
         page.on('pageerror', e => console.error(`client ${k}: ${e.message}`));
-        await page.addInitScript({ path: path.join(here, 'media.js') });
         await page.goto(`${args.page}/?room=${args.room}&name=client${k}&client=${k}&join=1`);
         pages.push(page);
     }
     const ids = [];
     for (const [k, page] of pages.entries()) {
-        await page.waitForFunction(() => document.body.dataset.joined, undefined, { timeout: 20_000 })
-            .catch(async () => { throw new Error(`client ${k} never joined: ${await page.locator('#state').textContent()}`); });
-        ids.push(await page.evaluate(() => document.body.dataset.joined));
+        const joined = () => page.evaluate(() => document.body.dataset.joined);
+        const due = Date.now() + 20_000;
+        while (!await joined()) {
+            if (Date.now() > due) { throw new Error(`client ${k} never joined: ${await state(page)}`); }
+            await new Promise(done => setTimeout(done, 100));
+        }
+        ids.push(await joined());
     }
     // One sample a second; a pair is good in a second when picture and tone are right.
     const pairs = new Map();
@@ -63,7 +72,7 @@ try {
         while (asked.length && at > asked[0][0]) {
             const [, height] = asked.shift();
             heights.push(height);
-            for (const page of pages) await page.selectOption('#layer', String(height));
+            for (const page of pages) await page.evaluate(pick, String(height));
         }
         samples++;
         for (const [a, page] of pages.entries()) {
@@ -100,8 +109,8 @@ try {
 } catch (e) {
     console.error(e.message);
     failed++;
-    for (const [k, page] of pages.entries()) console.error(`client ${k}: ${await page.locator('#state').textContent().catch(() => 'page gone')}`);
+    for (const [k, page] of pages.entries()) console.error(`client ${k}: ${await state(page).catch(() => 'page gone')}`);
 } finally {
-    await browser.close();
+    for (const browser of Object.values(opened)) await browser.close();
 }
 process.exit(failed ? 1 : 0);

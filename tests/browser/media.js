@@ -68,7 +68,17 @@
     }
 
     const small = Object.assign(document.createElement('canvas'), { width: 16, height: 9 });
+    // Firefox's playback quality does not count the frames of a call.
+    const shown = new WeakMap();
+    function count(video) {
+        if (shown.has(video)) { return; }
+        shown.set(video, 0);
+        const frame = () => { shown.set(video, shown.get(video) + 1); video.requestVideoFrameCallback(frame); };
+        video.requestVideoFrameCallback(frame);
+    }
+
     function see(video) {
+        count(video);
         if (!video.videoWidth) { return null; }
         const g = small.getContext('2d', { willReadFrequently: true });
         g.drawImage(video, 0, 0, 16, 9);
@@ -77,7 +87,7 @@
         const distance = COLOURS.map(colour => Math.hypot(...colour.map((v, i) => v - mean[i])));
         const best = distance.indexOf(Math.min(...distance));
         return { shows: distance[best] < 70 ? best : -1, width: video.videoWidth, height: video.videoHeight,
-            frames: video.getVideoPlaybackQuality().totalVideoFrames };
+            frames: shown.get(video) };
     }
 
     window.ViaductProbe = {

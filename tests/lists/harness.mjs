@@ -85,13 +85,13 @@ const tool = path.resolve(process.env.CALL || path.join(root, '../shared/tools/c
 let serial = 0;
 
 /// A call of real clients by the call tool; resolves to its JSON.
-export async function call(env, name, args, { judge = true } = {}) {
+export async function call(env, name, args, { judge = true, env: more = {} } = {}) {
     if (!process.env.LJM) { throw new Skip('LJM names no current lib-jitsi-meet.min.js'); }
     if (!fs.existsSync(path.join(tool, 'call.mjs'))) { throw new Skip(`no call tool at ${tool} (CALL=DIR)`); }
     const file = path.join(out, `${String(++serial).padStart(2, '0')}-${name}.json`);
     const ran = await run('node', [path.join(tool, 'call.mjs'), '--ws', env.XMPP_WS, '--domain', env.XMPP_DOMAIN, '--muc', env.MUC_DOMAIN,
         '--room', `${name.replace(/[^a-z0-9]/g, '')}${serial}`, '--json', file, ...args], {
-        env: { ...process.env, PLAYWRIGHT_CORE: path.join(root, 'tests/browser/node_modules/playwright-core'),
+        env: { ...process.env, ...more, PLAYWRIGHT_CORE: path.join(root, 'tests/browser/node_modules/playwright-core'),
             CHROMIUM_ARGS: '--disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync' } });
     fs.writeFileSync(file.replace('.json', '.txt'), ran.stdout + ran.stderr);
     if (!fs.existsSync(file)) { throw new Error(`the call tool gave no result: ${ran.stderr.slice(-400)}`); }
@@ -106,3 +106,26 @@ export async function call(env, name, args, { judge = true } = {}) {
 
 /// The figure of an ordinary call.
 export const figure = r => `${r.summary.pairsOk}/${r.summary.pairs} pairs ok, first frame <= ${r.summary.firstFrameMax} s, longest hole ${r.summary.gapMax} s`;
+
+/// Two clients of one codec ask for 180, 720 and 360 lines in turn, and both
+/// must see each height within 2 s.
+export async function heightsFollow(env, codec, ...more) {
+    const steps = [[12, 180], [20, 720], [28, 360]];
+    const r = await call(env, `layers${codec.toLowerCase()}`, ['--clients', '2', '--seconds', '36', '--codec', codec, '--video', '1280x720', '--fps', '15', '--interval', '0.25', '--want', '720',
+        ...steps.flatMap(([at, h]) => ['--at', `${at}s:constraints:${maxHeight(h)}`]), ...more]);
+    const events = r.timeline.map(l => /^\s*([\d.]+)s EVENT .*constraints/.exec(l)).filter(Boolean).map(m => Number(m[1]));
+    const delays = [];
+    for (const client of r.clients) {
+        for (const [i, [, height]] of steps.entries()) {
+            const hit = client.samples.find(s => s.at >= events[i] && s.remote.some(v => v.kind === 'video' && v.frameHeight === height));
+            if (!hit || hit.at > (events[i + 1] ?? Infinity)) { throw new Error(`client ${client.id} never saw ${height}`); }
+            delays.push(+(hit.at - events[i]).toFixed(2));
+        }
+    }
+    const worst = Math.max(...delays);
+    if (worst > 2) { throw new Error(`slowest ${worst} s: ${delays}`); }
+    return `slowest ${worst} s; ${figure(r)}`;
+}
+
+/// ReceiverVideoConstraints: all sources, or the last `lastN`, up to a height.
+export const maxHeight = (height, lastN = -1) => JSON.stringify({ lastN, defaultConstraints: { maxHeight: height } });

@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 #[path = "../tests/simulation/client.rs"]
 mod client;
+#[allow(dead_code)]
+#[path = "../tests/simulation/data_channel.rs"]
+mod data_channel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

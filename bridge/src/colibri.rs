@@ -12,8 +12,7 @@
 //! endpoint that is refused leaves nothing of itself behind.
 //!
 //! Not offered yet, and refused the way a JVB refuses what its configuration
-//! turns off: SCTP data channels (`feature-not-implemented`; the bridge channel
-//! is a WebSocket) and relays ("Octo is disabled in configuration.").
+//! turns off: relays ("Octo is disabled in configuration.").
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -37,7 +36,7 @@ use crate::command::{
 };
 use crate::id::{ConferenceId, EndpointId, SourceName};
 use crate::rtp::{PayloadType, Ssrc};
-use crate::transport::local_credentials;
+use crate::transport::{local_credentials, sctp};
 
 /// Conferences at once. Far beyond what one host can carry; the bound only
 /// keeps a focus gone wild from filling the memory.
@@ -70,6 +69,8 @@ pub struct Settings {
     /// Beginnings of bridge-channel URLs, one per domain, up to and including
     /// the server id and a slash; empty when WebSockets are off.
     pub channel_urls: Vec<String>,
+    /// `sctp.enabled`: bridge channels may be data channels.
+    pub data_channels: bool,
     /// Over how many workers conferences are spread.
     pub workers: usize,
 }
@@ -482,8 +483,9 @@ impl Colibri {
                 Err(wire::unknown_endpoint(&request.id))
             };
         }
-        if let Some(transport) = &request.transport {
-            check_sctp(transport)?;
+        let sctp = request.transport.as_ref().and_then(|t| t.sctp.as_ref());
+        if let Some(sctp) = sctp {
+            self.check_sctp(sctp)?;
         }
         let visitor = known.unwrap_or(request.muc_role.as_deref() == Some("visitor"));
         let update = update(request)?;
@@ -534,6 +536,28 @@ impl Colibri {
         Ok(())
     }
 
+    /// Whether what is asked of SCTP is what there is: the client dials.
+    fn check_sctp(&self, sctp: &wire::Sctp) -> Result<(), StanzaError> {
+        if !self.settings.data_channels {
+            return Err(refuse(
+                Condition::FeatureNotImplemented,
+                "SCTP support is not configured",
+            ));
+        }
+        if let Some(role) = &sctp.role
+            && !role.eq_ignore_ascii_case("server")
+        {
+            return Err(refuse(
+                Condition::FeatureNotImplemented,
+                format!("Unsupported SCTP role: {role}"),
+            ));
+        }
+        if sctp.port.is_some_and(|port| port != sctp::PORT) {
+            return Err(bad_request("Specific SCTP port requested, not supported."));
+        }
+        Ok(())
+    }
+
     /// Registers an endpoint and answers the transport it is offered.
     fn create_endpoint(
         &mut self,
@@ -556,6 +580,14 @@ impl Colibri {
             || request.has_capability(capability::PRIVATE_ADDRESSES);
         let transport = wire::Transport {
             ice_udp: Some(self.ice_udp(conference, &id, &local_ice, &password, private)),
+            sctp: request
+                .transport
+                .as_ref()
+                .is_some_and(|transport| transport.sctp.is_some())
+                .then(|| wire::Sctp {
+                    role: Some("server".to_owned()),
+                    port: Some(sctp::PORT),
+                }),
             ..wire::Transport::default()
         };
         let settings = Box::new(EndpointSettings {
@@ -683,17 +715,6 @@ fn allocates(endpoint: &wire::Endpoint) -> bool {
         || endpoint.sources.is_some()
 }
 
-/// Data channels are not offered yet: as a JVB with `sctp.enabled=false`.
-fn check_sctp(transport: &wire::Transport) -> Result<(), StanzaError> {
-    match transport.sctp {
-        None => Ok(()),
-        Some(_) => Err(refuse(
-            Condition::FeatureNotImplemented,
-            "SCTP support is not configured",
-        )),
-    }
-}
-
 /// `jvb-a0` and `jvb-v0`: the senders of the RTCP this bridge makes itself.
 fn feedback_sources(conference: &Conference) -> wire::Sources {
     let source = |kind, name: &str, ssrc: Ssrc| wire::MediaSource {
@@ -772,6 +793,7 @@ fn update(request: &wire::Endpoint) -> Result<EndpointUpdate, StanzaError> {
             audio: mute.audio,
             video: mute.video,
         }),
+        data_channel: request.transport.as_ref().is_some_and(|t| t.sctp.is_some()),
     })
 }
 
@@ -1039,6 +1061,7 @@ mod tests {
             ufrag_prefix: String::new(),
             advertise_private: true,
             channel_urls: vec!["wss://meet.example/colibri-ws/jvb1/".into()],
+            data_channels: true,
             workers: 1,
         }
     }
@@ -1094,7 +1117,7 @@ mod tests {
         let no_names = "<endpoint id='b' create='true'><transport/></endpoint>";
         let no_transport =
             "<endpoint id='b' create='true'><capability name='source-names'/></endpoint>";
-        let sctp = "<endpoint id='b' create='true'><capability name='source-names'/><transport><sctp/></transport></endpoint>";
+        let sctp = "<endpoint id='b' create='true'><capability name='source-names'/><transport><sctp port='5001'/></transport></endpoint>";
         let sctp_update =
             "<endpoint id='a'><transport><sctp role='client'/></transport></endpoint>";
         let visitor = "<endpoint id='b' create='true' muc-role='visitor'><capability name='source-names'/><transport/>\
@@ -1165,16 +1188,16 @@ mod tests {
             (
                 M,
                 sctp,
-                FeatureNotImplemented,
+                BadRequest,
                 None,
-                "SCTP support is not configured",
+                "Specific SCTP port requested, not supported.",
             ),
             (
                 M,
                 sctp_update,
                 FeatureNotImplemented,
                 None,
-                "SCTP support is not configured",
+                "Unsupported SCTP role: client",
             ),
             (
                 M,
@@ -1232,6 +1255,62 @@ mod tests {
             assert_eq!(error.text.as_deref(), Some(text));
             assert_eq!(bridge.registered(), before, "nothing half made: {text}");
         }
+    }
+
+    /// `focus-bridge` §2.1 and §2.4: the client dials, on port 5000, if the focus
+    /// asks for it and the bridge may.
+    #[test]
+    fn a_data_channel_is_offered_to_those_who_ask() {
+        let mut bridge = bridge();
+        let endpoint = |id: &str, sctp: &str| {
+            format!(
+                "<endpoint id='{id}' create='true'><capability name='source-names'/>\
+                 <transport>{sctp}</transport></endpoint>"
+            )
+        };
+        let mut ask = |attributes, id, sctp| {
+            let answer = bridge.handle(Instant::now(), &request(attributes, &endpoint(id, sctp)));
+            let transport = answer.expect("created").endpoints.remove(0).transport;
+            let transport = transport.expect("a transport");
+            let channels = transport.ice_udp.expect("ICE").web_sockets.len();
+            let offered: Vec<bool> = bridge
+                .take_dispatches()
+                .filter_map(|dispatch| match dispatch.command {
+                    Command::UpdateEndpoint { update, .. } => Some(update.data_channel),
+                    _ => None,
+                })
+                .collect();
+            (transport.sctp, channels, offered)
+        };
+        let server = wire::Sctp {
+            role: Some("server".into()),
+            port: Some(5000),
+        };
+        assert_eq!(ask(CREATE, "a", ""), (None, 1, vec![false]));
+        for (id, sctp) in [
+            ("b", "<sctp/>"),
+            ("c", "<sctp role='server' port='5000'/>"),
+            ("d", "<sctp role='SERVER'/>"),
+        ] {
+            // The WebSocket is offered beside it: the client chooses.
+            assert_eq!(ask(M, id, sctp), (Some(server.clone()), 1, vec![true]));
+        }
+        let mut bridge = Colibri::new(
+            Settings {
+                data_channels: false,
+                ..settings()
+            },
+            StdRng::seed_from_u64(7),
+        );
+        let refused = bridge
+            .handle(Instant::now(), &request(CREATE, &endpoint("a", "<sctp/>")))
+            .expect_err("it is off");
+        assert_eq!(refused.condition, Condition::FeatureNotImplemented);
+        assert_eq!(
+            refused.text.as_deref(),
+            Some("SCTP support is not configured")
+        );
+        assert_eq!(bridge.registered().endpoints, 0);
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct EndpointUpdate {
     pub initial_last_n: Option<i32>,
     /// Whose media is to be dropped by order of a moderator.
     pub force_mute: Option<ForceMute>,
+    /// From now on the client may open a data channel for its bridge channel.
+    pub data_channel: bool,
 }
 
 /// Colibri2 `force-mute`.

@@ -39,6 +39,8 @@ pub struct Config {
     pub public_http: Option<(IpAddr, u16)>,
     /// `videobridge.websockets`; `None` is off.
     pub websockets: Option<WebSockets>,
+    /// `videobridge.sctp.enabled`: bridge channels over SCTP.
+    pub data_channels: bool,
     /// `videobridge.ice.udp.port`: media of all endpoints.
     pub media_port: u16,
     pub ufrag_prefix: String,
@@ -166,6 +168,7 @@ impl Config {
                 -1,
             ),
             websockets: websockets(&bridge),
+            data_channels: bridge.boolean("sctp.enabled", true),
             media_port: bridge.integer("ice.udp.port", 10_000, 1..=u16::MAX),
             ufrag_prefix: ufrag_prefix(&bridge),
             advertise_private: bridge.boolean("ice.advertise-private-candidates", true),
@@ -218,11 +221,10 @@ impl Config {
                 "set videobridge.http-servers.public.port",
             );
         }
-        if bridge.boolean("sctp.enabled", config.websockets.is_none()) {
+        if !config.data_channels && config.websockets.is_none() {
             warnings.push(
-                "videobridge.sctp.enabled: data channels are not offered by this release; a \
-                 focus that asks for one is refused. Enable videobridge.websockets, and turn \
-                 SCTP off at the focus"
+                "videobridge.sctp.enabled and videobridge.websockets.enabled are both false: \
+                 without a bridge channel no client gets video"
                     .to_owned(),
             );
         }
@@ -560,8 +562,7 @@ mod tests {
 
     #[test]
     fn what_this_release_lacks_is_said() {
-        let config =
-            read("videobridge { sctp.enabled = true, relay.enabled = true }").expect("no fault");
-        assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+        let config = read("videobridge { relay.enabled = true }").expect("no fault");
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     }
 }

@@ -112,6 +112,7 @@ pub struct Shard {
     address_changes: Vec<AddressChange>,
     /// What the other shards are to be told.
     told: Vec<(usize, PeerMessage)>,
+    rearm: Vec<usize>,
 }
 
 impl Shard {
@@ -138,6 +139,7 @@ impl Shard {
             counters: Counters::default(),
             address_changes: Vec::new(),
             told: Vec::new(),
+            rearm: Vec::new(),
         }
     }
 
@@ -262,8 +264,8 @@ impl Shard {
                 conference,
                 endpoint,
                 channel,
-            } => self.with_endpoint(now, conference, &endpoint, |conference, _, slot| {
-                conference.channel_closed(slot, channel);
+            } => self.with_endpoint(now, conference, &endpoint, |conference, turn, slot| {
+                conference.channel_closed(turn, slot, channel);
             }),
         }
     }
@@ -462,6 +464,7 @@ impl Shard {
             events: &mut self.events,
             counters: &mut self.counters,
             addresses: &mut self.address_changes,
+            rearm: &mut self.rearm,
         };
         work(&mut seat.conference, &mut turn);
         let mut changes = std::mem::take(&mut self.address_changes);
@@ -469,6 +472,9 @@ impl Shard {
             self.change_address(now, at, change);
         }
         self.address_changes = changes;
+        while let Some(slot) = self.rearm.pop() {
+            self.arm(now, at, Some(slot));
+        }
     }
 
     fn change_address(&mut self, now: Instant, at: usize, change: AddressChange) {

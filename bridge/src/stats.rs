@@ -69,11 +69,15 @@ pub enum DropCause {
     ChannelMessage,
     /// A datagram of another worker's endpoint, for which its queue had no room.
     HandoverFull,
+    /// SCTP or DCEP that is malformed, beyond a bound, or was not offered.
+    Sctp,
+    /// A bridge-channel message to a client that takes none of those before.
+    ChannelBehind,
 }
 
 impl DropCause {
     /// All causes with the names under which they are published.
-    pub const ALL: [(Self, &'static str); 30] = [
+    pub const ALL: [(Self, &'static str); 32] = [
         (Self::UnknownAddress, "unknown_address"),
         (Self::UnknownUfrag, "unknown_ufrag"),
         (Self::Stun, "stun"),
@@ -104,6 +108,8 @@ impl DropCause {
         (Self::KeyframeUnknownSsrc, "keyframe_unknown_ssrc"),
         (Self::ChannelMessage, "channel_message"),
         (Self::HandoverFull, "handover_full"),
+        (Self::Sctp, "sctp"),
+        (Self::ChannelBehind, "channel_behind"),
     ];
 }
 
@@ -182,6 +188,9 @@ impl ShardStats {
         mine.dominant_speaker_changes += theirs.dominant_speaker_changes;
         mine.channel_messages_received += theirs.channel_messages_received;
         mine.channel_messages_sent += theirs.channel_messages_sent;
+        mine.data_channel_messages_received += theirs.data_channel_messages_received;
+        mine.data_channel_messages_sent += theirs.data_channel_messages_sent;
+        mine.rejected_data_channels += theirs.rejected_data_channels;
         mine.drops.add(&theirs.drops);
         let (mine, theirs) = (&mut self.gauges, &other.gauges);
         mine.conferences += theirs.conferences;
@@ -249,6 +258,11 @@ pub struct Counters {
     /// Bridge-channel messages.
     pub channel_messages_received: u64,
     pub channel_messages_sent: u64,
+    /// Those of them that came and went on data channels.
+    pub data_channel_messages_received: u64,
+    pub data_channel_messages_sent: u64,
+    /// A client asked for a second one.
+    pub rejected_data_channels: u64,
     /// What went no further.
     pub drops: Drops,
 }

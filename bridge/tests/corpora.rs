@@ -1,7 +1,11 @@
-//! Replays the corpora of the media fuzz targets.
+//! Replays the corpora of the fuzz targets.
 
+#[path = "../fuzz/data_channel.rs"]
+mod data_channel;
 #[path = "../fuzz/media.rs"]
 mod media;
+#[path = "../fuzz/messages.rs"]
+mod messages;
 
 fn replay(target: &str, test: fn(&[u8])) {
     let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
@@ -45,4 +49,14 @@ fn srtp_open() {
 #[test]
 fn projection() {
     replay("projection", media::projection);
+}
+
+#[test]
+fn data_channel() {
+    replay("data_channel", data_channel::conversation);
+}
+
+#[test]
+fn messages() {
+    replay("messages", messages::message);
 }

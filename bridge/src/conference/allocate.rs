@@ -190,7 +190,7 @@ impl Conference {
     }
 
     /// Tells a receiver which sources it gets.
-    pub(super) fn send_forwarded(&self, turn: &mut Turn<'_>, slot: usize) {
+    pub(super) fn send_forwarded(&mut self, turn: &mut Turn<'_>, slot: usize) {
         let Some(endpoint) = &self.endpoints[slot] else {
             return;
         };
@@ -199,10 +199,12 @@ impl Conference {
             endpoint.forwarded.iter().filter_map(placed)
         };
         let text = channel::forwarded_sources(places().map(|placed| &placed.name));
-        self.send(turn, slot, text);
-        if endpoint.older {
+        let older = endpoint.older.then(|| {
             let owners = places().filter_map(|placed| self.endpoints[placed.owner].as_ref());
-            let text = channel::last_n_endpoints(owners.map(|owner| &owner.id));
+            channel::last_n_endpoints(owners.map(|owner| &owner.id))
+        });
+        self.send(turn, slot, text);
+        if let Some(text) = older {
             self.send(turn, slot, text);
         }
     }

@@ -4,25 +4,28 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::channels::Channels;
 use crate::allocation::Constraints;
 use crate::channel::AudioSubscription;
 use crate::command::{ExpiryReason, ForceMute, VideoType};
 use crate::formats::Formats;
-use crate::id::{ChannelId, EndpointId};
+use crate::id::EndpointId;
 use crate::outbox::Outbox;
 use crate::receive::Uplink;
 use crate::send::{Downlink, Wire};
 use crate::settings::ShardSettings;
 use crate::stats::Counters;
-use crate::transport::Transport;
+use crate::transport::{ChannelEvent, DataChannel, Transport};
 
 /// Video types remembered for sources not signalled yet; beyond it a message
 /// about yet another source is ignored.
 const MAX_VIDEO_TYPES: usize = 64;
 
-/// A transport with what is asked of it for each packet kept at hand.
+/// The way to a client: its transport, with what is asked of it for each packet
+/// kept at hand, and the data channel on it, if one was offered.
 pub(super) struct Peer {
     pub(super) transport: Transport,
+    channel: Option<Box<DataChannel>>,
     path: Option<(SocketAddr, SocketAddr)>,
     ready: bool,
     due: Option<Instant>,
@@ -32,6 +35,7 @@ impl Peer {
     pub(super) fn new(transport: Transport) -> Self {
         let mut peer = Self {
             transport,
+            channel: None,
             path: None,
             ready: false,
             due: None,
@@ -44,7 +48,70 @@ impl Peer {
     pub(super) fn refresh(&mut self) {
         self.path = self.transport.path();
         self.ready = self.transport.ready();
-        self.due = self.transport.next_timeout();
+        let channel = self.channel.as_ref();
+        let due = [
+            self.transport.next_timeout(),
+            channel.and_then(|channel| channel.next_timeout()),
+        ];
+        self.due = due.into_iter().flatten().min();
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.transport.handle_timeout(now);
+        if let Some(channel) = &mut self.channel
+            && channel.next_timeout().is_some_and(|due| due <= now)
+        {
+            channel.handle_timeout(now);
+        }
+    }
+
+    /// Lets the client open a data channel.
+    pub(super) fn offer_channel(&mut self) {
+        self.channel.get_or_insert_default();
+    }
+
+    /// A packet of SCTP; `false` if no data channel was offered.
+    pub(super) fn handle_channel(&mut self, now: Instant, packet: &[u8]) -> bool {
+        let Some(channel) = &mut self.channel else {
+            return false;
+        };
+        channel.handle(now, packet);
+        true
+    }
+
+    /// The data channel is gone with what it rode on.
+    pub(super) fn close_channel(&mut self, now: Instant) {
+        if let Some(channel) = &mut self.channel {
+            channel.close(now);
+        }
+    }
+
+    /// What happened on the data channel.
+    pub(super) fn poll_channel(&mut self) -> Option<ChannelEvent> {
+        self.channel.as_mut()?.poll()
+    }
+
+    /// Sends a message on the data channel. Whether it was taken.
+    pub(super) fn send_message(&mut self, now: Instant, text: &str, outbox: &mut Outbox) -> bool {
+        let channel = self.channel.as_mut();
+        let taken = channel.is_some_and(|channel| channel.send(now, text));
+        self.transmit(now, outbox);
+        taken
+    }
+
+    /// Puts what waits to be sent, media apart, into the outbox.
+    pub(super) fn transmit(&mut self, now: Instant, outbox: &mut Outbox) {
+        if let Some(channel) = &mut self.channel {
+            // Without a way there a packet is as good as lost; SCTP repeats it.
+            let reachable = self.transport.path().is_some();
+            while let Some(packet) = channel.transmit() {
+                if reachable {
+                    self.transport.send_application_data(now, &packet);
+                }
+            }
+        }
+        self.transport.transmit(outbox);
+        self.refresh();
     }
 
     /// Whether media can flow.
@@ -83,7 +150,7 @@ pub(super) struct Endpoint {
     pub(super) uplink: Uplink,
     pub(super) downlink: Downlink,
     pub(super) force_mute: ForceMute,
-    pub(super) channel: Option<ChannelId>,
+    pub(super) channels: Channels,
     /// A client of before 2022, to be told in its own messages too.
     pub(super) older: bool,
     pub(super) constraints: Constraints,
@@ -123,7 +190,7 @@ impl Endpoint {
             uplink: Uplink::default(),
             downlink: Downlink::new(now),
             force_mute: ForceMute::default(),
-            channel: None,
+            channels: Channels::default(),
             older: false,
             constraints: Constraints::initial(settings),
             audio: AudioSubscription::default(),

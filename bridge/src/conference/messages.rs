@@ -1,32 +1,20 @@
-//! The bridge channels of a conference: what clients ask for, and what they
-//! tell each other.
+//! What is said on the bridge channels of a conference: what clients ask for,
+//! and what they tell each other.
 
 use tracing::debug;
 
 use super::{Conference, Turn};
 use crate::allocation::Constraint;
 use crate::channel::{self, Incoming};
-use crate::command::{ChannelCloseReason, Event};
-use crate::id::ChannelId;
 use crate::stats::DropCause;
 
 /// Height of what an older client did not select.
 const UNSELECTED_HEIGHT: i32 = 180;
 
 impl Conference {
-    /// A channel opened; it takes the place of an earlier one.
-    pub fn channel_opened(&mut self, turn: &mut Turn<'_>, slot: usize, channel: ChannelId) {
-        let Some(endpoint) = &mut self.endpoints[slot] else {
-            return;
-        };
-        if let Some(replaced) = endpoint.channel.replace(channel) {
-            turn.events.push_back(Event::ChannelClose {
-                conference: self.id,
-                endpoint: endpoint.id.clone(),
-                channel: replaced,
-                reason: ChannelCloseReason::Replaced,
-            });
-        }
+    /// Tells a client that was told nothing yet, or not everything, how things
+    /// stand.
+    pub(super) fn greet(&mut self, turn: &mut Turn<'_>, slot: usize) {
         self.send(turn, slot, channel::server_hello());
         for place in 0..self.sources.len() {
             let owner = self.sources[place].as_ref().map(|placed| placed.owner);
@@ -35,39 +23,23 @@ impl Conference {
             }
         }
         self.send_forwarded(turn, slot);
-        for other in self.endpoints.iter().flatten() {
-            if !other.active {
-                self.send(turn, slot, channel::connectivity(&other.id, false));
-            }
+        let inactive = self.endpoints.iter().flatten().filter(|e| !e.active);
+        let inactive: Vec<String> = inactive
+            .map(|other| channel::connectivity(&other.id, false))
+            .collect();
+        for text in inactive {
+            self.send(turn, slot, text);
         }
         if let Some(text) = self.dominant_speaker(turn) {
             self.send(turn, slot, text);
         }
     }
 
-    /// A channel closed.
-    pub fn channel_closed(&mut self, slot: usize, channel: ChannelId) {
-        if let Some(endpoint) = &mut self.endpoints[slot]
-            && endpoint.channel == Some(channel)
-        {
-            endpoint.channel = None;
-        }
-    }
-
-    /// A message came; one on a channel that was replaced is too late.
-    pub fn channel_message(
-        &mut self,
-        turn: &mut Turn<'_>,
-        slot: usize,
-        channel: ChannelId,
-        text: &str,
-    ) {
-        let Some(endpoint) = &mut self.endpoints[slot] else {
+    /// A message came on a channel of an endpoint.
+    pub(super) fn read_message(&mut self, turn: &mut Turn<'_>, slot: usize, text: &str) {
+        let Some(endpoint) = &self.endpoints[slot] else {
             return;
         };
-        if endpoint.channel != Some(channel) {
-            return;
-        }
         turn.counters.channel_messages_received += 1;
         match channel::parse(text, &endpoint.id) {
             Ok(message) => self.handle_message(turn, slot, message),
@@ -192,26 +164,11 @@ impl Conference {
     }
 
     /// Sends to all endpoints but one.
-    pub(super) fn broadcast(&self, turn: &mut Turn<'_>, but: Option<usize>, text: &str) {
+    pub(super) fn broadcast(&mut self, turn: &mut Turn<'_>, but: Option<usize>, text: &str) {
         for slot in 0..self.endpoints.len() {
             if Some(slot) != but {
                 self.send(turn, slot, text.to_owned());
             }
-        }
-    }
-
-    /// Sends a message to an endpoint, if it has a channel.
-    pub(super) fn send(&self, turn: &mut Turn<'_>, slot: usize, text: String) {
-        if let Some(endpoint) = &self.endpoints[slot]
-            && let Some(channel) = endpoint.channel
-        {
-            turn.counters.channel_messages_sent += 1;
-            turn.events.push_back(Event::ChannelSend {
-                conference: self.id,
-                endpoint: endpoint.id.clone(),
-                channel,
-                text,
-            });
         }
     }
 

@@ -6,6 +6,7 @@
 //! in a fixed order, so that a run repeats exactly.
 
 mod allocate;
+mod channels;
 mod endpoint;
 mod forward;
 mod messages;
@@ -47,6 +48,9 @@ pub struct Turn<'a> {
     pub counters: &'a mut Counters,
     /// Changes to who is at which address, for the shard to take over.
     pub addresses: &'a mut Vec<AddressChange>,
+    /// Endpoints that may have something to do earlier than before, though
+    /// nothing came from them.
+    pub rearm: &'a mut Vec<usize>,
 }
 
 impl Turn<'_> {
@@ -160,7 +164,7 @@ impl Conference {
         endpoint.uplink.finish(turn.now, turn.counters);
         self.by_id.remove(&endpoint.id);
         self.speakers.leave(slot);
-        if let Some(channel) = endpoint.channel {
+        if let Some(channel) = endpoint.channels.web_socket() {
             turn.events.push_back(Event::ChannelClose {
                 conference: self.id,
                 endpoint: endpoint.id,
@@ -193,6 +197,9 @@ impl Conference {
             && !endpoint.constraints.spoken
         {
             endpoint.constraints.last_n = last_n;
+        }
+        if update.data_channel {
+            endpoint.peer.offer_channel();
         }
         if let Some(remote) = &update.transport {
             endpoint.peer.transport.set_remote(turn.now, remote);
@@ -363,7 +370,7 @@ impl Conference {
             .next_timeout()
             .is_some_and(|due| due <= turn.now)
         {
-            endpoint.peer.transport.handle_timeout(turn.now);
+            endpoint.peer.handle_timeout(turn.now);
             self.transport_changed(turn, slot);
         }
         self.send_feedback(turn, slot);
@@ -419,15 +426,19 @@ impl Conference {
                     turn.counters.dtls_failed += 1;
                     endpoint.failed = Some(ExpiryReason::DtlsFailed);
                 }
-                // Nobody is invited to use SCTP yet.
-                Output::DtlsClosed | Output::ApplicationData(_) => {}
+                Output::DtlsClosed => endpoint.peer.close_channel(turn.now),
+                Output::ApplicationData(packet) => {
+                    if !endpoint.peer.handle_channel(turn.now, &packet) {
+                        turn.drop(DropCause::Sctp);
+                    }
+                }
             }
         }
-        endpoint.peer.transport.transmit(turn.outbox);
-        endpoint.peer.refresh();
+        endpoint.peer.transmit(turn.now, turn.outbox);
         if ready {
             self.allocate(turn, Some(slot));
         }
+        self.data_channel_changed(turn, slot);
     }
 }
 

@@ -65,7 +65,7 @@ impl Conference {
             let waiting = endpoint.connected.is_some_and(|connected| {
                 turn.now.saturating_duration_since(connected) >= CHANNEL_EXPECTED
             });
-            if waiting && !endpoint.channel_missed && endpoint.channel.is_none() {
+            if waiting && !endpoint.channel_missed && endpoint.channels.current().is_none() {
                 debug!(conference = %self.id, endpoint = %endpoint.id, "no bridge channel yet");
                 turn.counters.endpoints_without_channel += 1;
             }

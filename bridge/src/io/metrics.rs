@@ -117,8 +117,14 @@ pub fn statistics(bridge: &Bridge) -> Vec<(&'static str, Value)> {
             "total_video_stream_milliseconds_received",
             json!(counters.video_stream_milliseconds_received),
         ),
-        ("total_data_channel_messages_received", json!(0)),
-        ("total_data_channel_messages_sent", json!(0)),
+        (
+            "total_data_channel_messages_received",
+            json!(counters.data_channel_messages_received),
+        ),
+        (
+            "total_data_channel_messages_sent",
+            json!(counters.data_channel_messages_sent),
+        ),
         (
             "total_colibri_web_socket_messages_received",
             json!(read(&bridge.channels.messages_received)),
@@ -393,6 +399,11 @@ pub fn prometheus(bridge: &Bridge) -> String {
         text.labelled("jitsi_jvb_region_info", "region", region, 1.0);
     }
     let (counters, sockets) = (bridge.shard_stats().counters, bridge.sockets());
+    text.one(
+        "counter",
+        "jitsi_jvb_rejected_data_channels_total",
+        counters.rejected_data_channels as f64,
+    );
     for (metric, count) in [
         ("retransmissions_sent", counters.retransmissions_sent),
         (

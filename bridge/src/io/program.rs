@@ -198,6 +198,7 @@ pub fn start(
                 .as_ref()
                 .map(|websockets| websockets.urls())
                 .unwrap_or_default(),
+            data_channels: config.data_channels,
             workers: sockets.len(),
         },
         rng::generator(),

@@ -1,5 +1,6 @@
 //! The way to one peer: ICE finds it, DTLS proves who it is and gives the keys,
-//! SRTP carries the media.
+//! SRTP carries the media. What DTLS carries besides is for [`data_channel`],
+//! which has timers and events of its own.
 //!
 //! In: datagrams of the peer, told apart by [`demux`]; what signalling says of
 //! it; the time. Out: opened RTP and RTCP, datagrams to send, [`Output`]s.
@@ -13,9 +14,11 @@
 //! Nothing but a bounded queue exists for a peer before it has shown our
 //! password, and nothing but STUN is sent to an address that has not answered.
 
+pub mod data_channel;
 pub mod demux;
 pub mod dtls;
 pub mod ice;
+pub mod sctp;
 pub mod srtp;
 
 use std::collections::VecDeque;
@@ -23,9 +26,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use data_channel::{ChannelEvent, ChannelRefusal, DataChannel};
 pub use demux::{Kind, demux};
 pub use dtls::{Certificate, DtlsError};
 pub use ice::{IceError, candidate_priority, local_credentials, worker_of};
+pub use sctp::SctpError;
 
 use crate::command::{EndpointSettings, RemoteTransport};
 use crate::outbox::Outbox;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::data_channel::ClientChannel;
 use viaduct_bridge::command::{
     Candidate, CandidateKind, EndpointSettings, Fingerprint, IceCredentials, RemoteTransport, Setup,
 };
@@ -142,6 +143,8 @@ pub(crate) struct Client {
     /// The greatest height anyone wants, as the bridge told.
     pub(crate) wanted_height: i32,
     pub(crate) sends: bool,
+    /// Octets of a video packet behind descriptor and content.
+    pub(crate) fill: usize,
     next_frame: Option<Instant>,
     next_audio: Option<Instant>,
     next_report: Option<Instant>,
@@ -150,6 +153,11 @@ pub(crate) struct Client {
     pub(crate) tracks: BTreeMap<Ssrc, Track>,
     /// Messages with the time at which they came.
     pub(crate) messages: Vec<(Duration, String)>,
+    /// Dials as soon as there is a connection.
+    pub(crate) dials: bool,
+    pub(crate) data_channel: Option<ClientChannel>,
+    /// Those of the messages that came on it.
+    pub(crate) data_messages: usize,
     pub(crate) nacked: usize,
     pub(crate) resent: usize,
     pub(crate) key_requests: Vec<Duration>,
@@ -169,6 +177,19 @@ impl Client {
         bridge: &BridgeSide,
     ) -> Self {
         let address = SocketAddr::from(([192, 0, 2, number], 4000 + u16::from(number)));
+        Self::at(address, now, start, id, number, certificate, bridge)
+    }
+
+    /// One with a socket at this address.
+    pub(crate) fn at(
+        address: SocketAddr,
+        now: Instant,
+        start: Instant,
+        id: &'static str,
+        number: u8,
+        certificate: Arc<Certificate>,
+        bridge: &BridgeSide,
+    ) -> Self {
         let settings = EndpointSettings {
             local_ice: credentials(number),
             ice_controlling: false,
@@ -212,6 +233,7 @@ impl Client {
             audio_level: 40,
             wanted_height: -1,
             sends: true,
+            fill: 100,
             next_frame: None,
             next_audio: None,
             next_report: None,
@@ -219,6 +241,9 @@ impl Client {
             connected: None,
             tracks: BTreeMap::new(),
             messages: Vec::new(),
+            dials: false,
+            data_channel: None,
+            data_messages: 0,
             nacked: 0,
             resent: 0,
             key_requests: Vec::new(),
@@ -243,8 +268,10 @@ impl Client {
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let nacks = self.tracks.values().filter_map(|t| t.nack.next_timeout());
+        let channel = self.data_channel.as_ref();
         [
             self.transport.next_timeout(),
+            channel.and_then(ClientChannel::next_timeout),
             self.next_frame,
             self.next_audio,
             self.next_report,
@@ -257,6 +284,9 @@ impl Client {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.transport.handle_timeout(now);
+        if let Some(channel) = &mut self.data_channel {
+            channel.handle_timeout(now);
+        }
         self.poll(now);
         if self.next_frame.is_some_and(|at| at <= now) {
             self.next_frame = Some(now + FRAME);
@@ -307,18 +337,47 @@ impl Client {
 
     fn poll(&mut self, now: Instant) {
         while let Some(output) = self.transport.poll() {
-            if let Output::Connected { .. } = output
-                && self.connected.is_none()
-            {
-                self.connected = Some(now - self.start);
-                if self.sends {
-                    self.next_frame = Some(now);
-                    self.next_audio = Some(now);
+            match output {
+                Output::Connected { .. } if self.connected.is_none() => {
+                    self.connected = Some(now - self.start);
+                    if self.sends {
+                        self.next_frame = Some(now);
+                        self.next_audio = Some(now);
+                    }
+                    self.next_report = Some(now + REPORT);
+                    if self.dials {
+                        self.dial(now);
+                    }
                 }
-                self.next_report = Some(now + REPORT);
+                Output::ApplicationData(packet) => {
+                    let channel = self.data_channel.as_mut().expect("the client dials");
+                    channel.handle(now, &packet);
+                }
+                _ => {}
+            }
+        }
+        if let Some(channel) = &mut self.data_channel {
+            channel.transmit(now, |packet| {
+                self.transport.send_application_data(now, packet);
+            });
+            while let Some(text) = self.data_channel.as_mut().and_then(ClientChannel::hear) {
+                self.data_messages += 1;
+                self.handle_message(now, &text);
             }
         }
         self.transport.transmit(&mut self.outbox);
+    }
+
+    /// Opens a data channel, on an even stream as the side does that began DTLS.
+    pub(crate) fn dial(&mut self, now: Instant) {
+        self.data_channel = Some(ClientChannel::dial(now, 0));
+    }
+
+    /// Says something on the data channel.
+    pub(crate) fn say(&mut self, now: Instant, text: &str) {
+        let channel = self.data_channel.as_mut().expect("it was dialled");
+        channel.say(now, text);
+        self.poll(now);
     }
 
     fn send_rtp(&mut self, index: PacketIndex, packet: &[u8]) {
@@ -413,7 +472,7 @@ impl Client {
             packet.push(sender.tl0_pic_idx);
             packet.push(temporal_id << 6);
             content.write(&mut packet);
-            packet.resize(packet.len() + 100, part);
+            packet.resize(packet.len() + self.fill, part);
             let (number, index) = (sender.number, unrolled(sender.number, 65_000));
             sender.number = number.wrapping_add(1);
             sender.sent.insert(number, packet.clone());

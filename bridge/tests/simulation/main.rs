@@ -1,7 +1,10 @@
 //! Conferences in virtual time: a shard, synthetic clients and a seeded network
 //! in one thread. Minutes take milliseconds, and a run repeats exactly.
 
+mod association;
+mod channels;
 mod client;
+mod data_channel;
 mod network;
 
 use std::collections::BTreeMap;
@@ -106,6 +109,24 @@ impl Simulation {
     }
 
     fn join_as(&mut self, id: &'static str, number: u8, sends: bool) {
+        self.admit(id, number, sends, false);
+        self.open_channel(id);
+    }
+
+    /// Opens a WebSocket.
+    fn open_channel(&mut self, id: &'static str) -> ChannelId {
+        self.channels += 1;
+        let channel = ChannelId(self.channels);
+        self.command(Command::ChannelOpened {
+            conference: CONFERENCE,
+            endpoint: EndpointId::from(id),
+            channel,
+        });
+        channel
+    }
+
+    /// Lets a client join without a bridge channel; it may dial one itself.
+    fn admit(&mut self, id: &'static str, number: u8, sends: bool, dials: bool) {
         let bridge = BridgeSide {
             ice: local_credentials(WORKERS as u8 - 1, &[number; 24]),
             fingerprint: self.certificate.fingerprint(),
@@ -126,6 +147,7 @@ impl Simulation {
         let their_fingerprint = own.fingerprint();
         let mut client = Client::new(self.now, self.start, id, number, own, &bridge);
         client.sends = sends;
+        client.dials = dials;
         let sources = sources(&client);
         self.clients.insert(id, client);
         self.run_for(Duration::from_millis(50));
@@ -139,15 +161,10 @@ impl Simulation {
                     candidates: Vec::new(),
                 }),
                 sources: sends.then_some(sources),
+                data_channel: dials,
                 ..EndpointUpdate::default()
             },
         );
-        self.channels += 1;
-        self.command(Command::ChannelOpened {
-            conference: CONFERENCE,
-            endpoint: EndpointId::from(id),
-            channel: ChannelId(self.channels),
-        });
     }
 
     fn leave(&mut self, id: &'static str) -> Client {

@@ -3,11 +3,16 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+
+/// The content type of a DTLS record (RFC 6347 §4.1).
+const DTLS_APPLICATION_DATA: u8 = 23;
+
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9);
 
 /// A datagram on its way, ordered by when it arrives.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,17 +24,25 @@ pub(crate) struct Transit {
     pub(crate) datagram: Vec<u8>,
 }
 
-/// All links. Media has a generator of its own on each, so that its fate does
-/// not depend on when ICE and DTLS, whose secrets are random, send what.
+/// All links. Media has a generator of its own on each, and so has data, so that
+/// its fate does not depend on when ICE and DTLS, whose secrets are random, send
+/// what.
 pub(crate) struct Network {
     seed: u64,
     /// Of a thousand media datagrams.
     pub(crate) lost: u32,
     /// Of a thousand, held up by the jitter, so that others may overtake them.
     pub(crate) late: u32,
+    /// Of a thousand DTLS records that carry data.
+    pub(crate) lost_records: u32,
+    /// Translators: the address behind one, and what the world sees of it. What
+    /// comes for an address that is no longer in use goes nowhere.
+    pub(crate) translated: BTreeMap<SocketAddr, SocketAddr>,
+    /// The longest datagram sent so far from each address.
+    pub(crate) longest: BTreeMap<SocketAddr, usize>,
     delay: Duration,
     jitter: Duration,
-    links: BTreeMap<(SocketAddr, SocketAddr), SmallRng>,
+    links: BTreeMap<(SocketAddr, SocketAddr, bool), SmallRng>,
     transits: BinaryHeap<Reverse<Transit>>,
     order: u64,
 }
@@ -40,6 +53,9 @@ impl Network {
             seed,
             lost: 0,
             late: 0,
+            lost_records: 0,
+            translated: BTreeMap::new(),
+            longest: BTreeMap::new(),
             delay,
             jitter,
             links: BTreeMap::new(),
@@ -49,16 +65,21 @@ impl Network {
     }
 
     pub(crate) fn send(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        let longest = self.longest.entry(from).or_default();
+        *longest = datagram.len().max(*longest);
         let mut delay = self.delay;
+        if datagram[0] == DTLS_APPLICATION_DATA && self.lost_records > 0 {
+            let lost = self.lost_records;
+            if self.random(from, to, true).random_range(0..1000) < lost {
+                return;
+            }
+        }
         if (128..192).contains(&datagram[0]) {
-            let seed = self.seed ^ u64::from(from.port()) << 32 ^ u64::from(to.port());
-            let random = self
-                .links
-                .entry((from, to))
-                .or_insert_with(|| SmallRng::seed_from_u64(seed));
-            let lost = random.random_range(0..1000) < self.lost;
-            let late = random.random_range(0..1000) < self.late;
-            let jitter = random.random_range(Duration::ZERO..=self.jitter);
+            let (lost, late, jitter) = (self.lost, self.late, self.jitter);
+            let random = self.random(from, to, false);
+            let lost = random.random_range(0..1000) < lost;
+            let late = random.random_range(0..1000) < late;
+            let jitter = random.random_range(Duration::ZERO..=jitter);
             if lost {
                 return;
             }
@@ -68,10 +89,18 @@ impl Network {
         self.transits.push(Reverse(Transit {
             arrives: now + delay,
             order: self.order,
-            from,
+            from: self.translated.get(&from).copied().unwrap_or(from),
             to,
             datagram: datagram.to_vec(),
         }));
+    }
+
+    /// The generator of one kind of datagrams on one link.
+    fn random(&mut self, from: SocketAddr, to: SocketAddr, data: bool) -> &mut SmallRng {
+        let seed = self.seed ^ u64::from(from.port()) << 32 ^ u64::from(to.port());
+        self.links
+            .entry((from, to, data))
+            .or_insert_with(|| SmallRng::seed_from_u64(seed ^ u64::from(data) << 63))
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -82,6 +111,14 @@ impl Network {
         if self.next_timeout()? > now {
             return None;
         }
-        self.transits.pop().map(|Reverse(next)| next)
+        let Reverse(mut next) = self.transits.pop()?;
+        let inside = self.translated.iter().find(|(_, seen)| **seen == next.to);
+        if let Some((inside, _)) = inside {
+            next.to = *inside;
+        } else if self.translated.contains_key(&next.to) {
+            // Nobody outside can address it so.
+            next.to = NOWHERE;
+        }
+        Some(next)
     }
 }

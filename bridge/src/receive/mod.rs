@@ -40,6 +40,9 @@ use crate::stats::{Counters, DropCause};
 /// Time between receiver reports
 /// (`jitsi-videobridge:jitsi-media-transform/…/RtcpTermination`).
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+/// Sequence numbers in one NACK: at worst each takes four octets, and all of it
+/// has to fit one datagram.
+const MAX_NACKED: usize = 256;
 /// Without a packet for so long a stream is not being received.
 const STREAM_IDLE: Duration = Duration::from_secs(1);
 
@@ -464,8 +467,10 @@ impl Uplink {
             stream.nack.take_due(now, &mut self.numbers);
             if formats.nack && !self.numbers.is_empty() {
                 counters.nacks_sent += self.numbers.len() as u64;
-                let missing = self.numbers.iter().copied();
-                nack_packet::write(bridge.video, stream.ssrc(), missing, out);
+                for missing in self.numbers.chunks(MAX_NACKED) {
+                    let missing = missing.iter().copied();
+                    nack_packet::write(bridge.video, stream.ssrc(), missing, out);
+                }
             }
         }
         if self.report_due.is_some_and(|due| due <= now) {

@@ -36,6 +36,25 @@ pub fn packets(datagram: &[u8]) -> Packets<'_> {
     Packets { rest: datagram }
 }
 
+/// Cuts a compound of ours between its packets into pieces of `most` octets or
+/// less, as few as can be. A packet that is longer is a piece alone.
+pub fn parts(compound: &[u8], most: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = compound;
+    std::iter::from_fn(move || {
+        let mut len = 0;
+        while let Some(&[_, _, high, low]) = rest.get(len..).and_then(|next| next.first_chunk()) {
+            let next = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);
+            if len > 0 && len + next > most {
+                break;
+            }
+            len += next;
+        }
+        let (part, after) = rest.split_at_checked(len)?;
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// The iterator of [`packets`].
 #[derive(Clone, Debug)]
 pub struct Packets<'a> {
@@ -103,5 +122,38 @@ impl<'a> Iterator for Packets<'a> {
             self.rest = &[];
         }
         Some(packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Pieces together are the whole, each is as long as can be, and none is
+        /// longer than asked for unless it is one packet.
+        #[test]
+        fn a_compound_is_cut_between_its_packets(
+            sizes in vec(1usize..200, 0..40), most in 4usize..1500,
+        ) {
+            let mut compound = Vec::new();
+            for words in &sizes {
+                let length = (*words as u16 - 1).to_be_bytes();
+                compound.extend_from_slice(&[0x80, SENDER_REPORT, length[0], length[1]]);
+                compound.resize(compound.len() + 4 * (words - 1), 0);
+            }
+            let cut: Vec<&[u8]> = parts(&compound, most).collect();
+            prop_assert_eq!(&cut.concat(), &compound);
+            for (at, part) in cut.iter().enumerate() {
+                prop_assert!(part.len() <= most || packets(part).count() == 1);
+                if let Some(next) = cut.get(at + 1) {
+                    let first = 4 * (usize::from(u16::from_be_bytes([next[2], next[3]])) + 1);
+                    prop_assert!(part.len() + first > most);
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ pub mod remb;
 pub mod report;
 pub mod transport_cc;
 
-pub use compound::{Packet, packets};
+pub use compound::{Packet, packets, parts};
 
 use crate::rtp::Ssrc;
 

@@ -22,6 +22,7 @@ use crate::command::Encoding;
 use crate::formats::Formats;
 use crate::outbox::Outbox;
 use crate::projection::IncomingVideo;
+use crate::rtcp;
 use crate::rtcp::report::{ReportBlock, SenderInfo, write_sender_report};
 use crate::rtcp::transport_cc::TransportFeedback;
 use crate::rtp::{PacketIndex, RtpPacket, Ssrc};
@@ -31,8 +32,13 @@ use crate::transport::srtp;
 /// SSRCs whose last index is remembered after their source has gone. A
 /// conference would have to churn through so many for the next to be refused.
 const MAX_USED: usize = 16_384;
-/// The largest datagram sent: an Ethernet frame's.
+/// The largest datagram sent: an Ethernet frame's. Media is passed on in the size
+/// in which it came, or a few octets more: its sender knows the path to us, and
+/// browsers stay below 1200.
 const MAX_DATAGRAM: usize = 1500;
+/// Octets of RTCP in one datagram: what an IPv6 packet of 1280 octets leaves
+/// beside its headers (40 and 8), the tag of SRTCP (16) and its index (4).
+const MAX_RTCP: usize = 1280 - 40 - 8 - 16 - 4;
 
 /// The way out to one receiver.
 pub struct Wire<'a> {
@@ -61,17 +67,29 @@ impl Wire<'_> {
         })
     }
 
-    /// Sends the RTCP that `write` appends, if it appends any.
+    /// Sends the RTCP that `write` appends, if it appends any, in as many
+    /// datagrams as it takes.
     pub fn rtcp(&mut self, write: impl FnOnce(&mut Vec<u8>, &mut Counters)) {
         let (srtp, counters) = (&mut *self.srtp, &mut *self.counters);
+        let mut long = Vec::new();
         self.outbox.write(self.from, self.to, |arena, start| {
             write(arena, counters);
-            if arena.len() == start {
+            if arena.len() - start > MAX_RTCP {
+                long.extend_from_slice(&arena[start..]);
+            }
+            if arena.len() == start || !long.is_empty() {
                 return false;
             }
             srtp.seal_rtcp(arena, start);
             true
         });
+        for part in rtcp::parts(&long, MAX_RTCP) {
+            self.outbox.write(self.from, self.to, |arena, start| {
+                arena.extend_from_slice(part);
+                srtp.seal_rtcp(arena, start);
+                true
+            });
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod channels;
 mod client;
 mod data_channel;
 mod network;
+mod paths;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -15,7 +15,8 @@
 //! - [`sources`]: who sends which SSRC, in each of the forms it travels in
 //! - [`brewery`]: the statistics a bridge publishes
 //! - [`session`], [`io`]: the connection, its rules and its sockets
-//! - [`config`]: how the programs read their configuration
+//! - [`config`], [`program`]: how the two servers read their configuration, start
+//!   and end
 
 pub mod brewery;
 pub mod colibri2;
@@ -29,6 +30,7 @@ pub mod jitsi;
 pub mod message;
 pub mod muc;
 pub mod presence;
+pub mod program;
 pub mod roster;
 pub mod session;
 pub mod sources;

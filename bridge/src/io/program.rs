@@ -5,7 +5,6 @@
 //! and XMPP last, so that the fleet hears of a bridge only when all of it works.
 //! Order of the end: the brewery first, so that the focus moves people at once.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tracing_subscriber::EnvFilter;
+use viaduct_signalling::program::Failure;
 
 use super::control::{Bridge, Parts, handle_events, keep_time};
 use super::identity::{Identity, IdentityError};
@@ -31,27 +30,6 @@ use crate::shard::Shard;
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Threads for XMPP, HTTP and bridge channels, of which there may be thousands.
 const CONTROL_THREADS: usize = 2;
-
-/// Why the bridge did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The configuration's fault: the same again at the next start.
-    #[error("{0}")]
-    Configuration(String),
-    /// A port or address that cannot be had, now.
-    #[error("{0:#}")]
-    Start(#[from] anyhow::Error),
-}
-
-/// Sets up logging to standard error: `RUST_LOG` chooses, info is the default.
-pub fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-}
 
 /// Runs until a signal or a shutdown ends it; answers the exit code.
 pub fn run(config: Config) -> Result<u8, Failure> {

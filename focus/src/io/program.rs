@@ -20,19 +20,6 @@ const MAX_QUERIES: usize = 256;
 /// Leaving the rooms and closing the streams may take that long.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Logs to standard error; `RUST_LOG` chooses what.
-pub fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"))
-        // It writes whole files, with their passwords.
-        .add_directive("hocon_rs=off".parse().expect("a directive"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
-}
-
 /// Runs until a signal ends it; its number.
 pub fn run(config: Config) -> anyhow::Result<u8> {
     tokio::runtime::Builder::new_current_thread()

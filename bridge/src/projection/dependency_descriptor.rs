@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::choice::{EncodingChoice, Verdict};
-use super::frames::{After, Frames, Place, Sight};
+use super::frames::{After, Frames, Place, Remembered, Sight};
 use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
 use crate::rtp::dependency_descriptor::{
     DdFrame, DescriptorRewrite, Dti, MAX_TEMPLATES, Structure,
@@ -23,6 +23,8 @@ struct Layer {
     /// In a chain that protects the target wanted when it came.
     base: bool,
 }
+
+impl Remembered for Layer {}
 
 /// A frame's own numbers for the receiver.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -72,7 +74,9 @@ impl Dd {
     pub(super) fn next(&self) -> Option<Next> {
         match self.frames.newest_id() {
             Some((id, numbers)) => Some(Next {
-                frame_number: id.wrapping_add(numbers.frame_delta).wrapping_add(1),
+                frame_number: (id as u16)
+                    .wrapping_add(numbers.frame_delta)
+                    .wrapping_add(1),
                 template_id: self.next_template_id,
             }),
             None => self.resumed,
@@ -110,7 +114,7 @@ impl Dd {
             encoding: packet.encoding,
             index: packet.index,
             timestamp: packet.timestamp,
-            id: frame.frame_number,
+            id: frame.frame_number.into(),
             modulus: 1 << 16,
             starts: frame.start_of_frame,
             ends: frame.end_of_frame,
@@ -143,7 +147,7 @@ impl Dd {
                             }
                         }
                         (After::Switch { id, numbers }, _) => {
-                            let last = id.wrapping_add(numbers.frame_delta);
+                            let last = (id as u16).wrapping_add(numbers.frame_delta);
                             continued(last.wrapping_add(1), next_template_id)
                         }
                         (After::Nothing, Some(next)) => {
@@ -213,7 +217,7 @@ impl Dd {
             .newest()
             .is_some_and(|(newest, _)| newest != packet.encoding);
         let key = frame.carries_structure
-            && !(elsewhere && self.frames.rejected_later(place, |layer| layer.base));
+            && !(elsewhere && self.frames.passed(place, |layer| layer.base));
         let within_target = packet.encoding == target.encoding();
         match self.choice.decide(packet.encoding, key, packet.arrival) {
             Verdict::Reject => false,
@@ -269,7 +273,7 @@ impl Dd {
             && !too_late
             && referenced
                 .iter()
-                .all(|diff| self.frames.accepted_back(place, *diff))
+                .all(|diff| self.frames.accepted_back(place, u32::from(*diff)) == Some(true))
         {
             self.decode_target = wanted;
         } else if !leads_to(&frame.structure, self.decode_target, wanted) {

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::Output;
 use crate::rtp::PacketIndex;
 
-/// Most frames remembered of an encoding, and the largest step of frame ids
-/// that is a step and not a restart.
+/// Most frames remembered of an encoding, and the largest step of pictures that
+/// is a step and not a restart.
 pub(super) const MAX_FRAMES: usize = 500;
 /// Most frames remembered of an encoding from which none was accepted.
 const MAX_REJECTED: usize = 64;
@@ -25,6 +25,18 @@ const MAX_TIMESTAMP_STEP: u32 = MAX_FRAMES as u32 * 180_000;
 /// Unwrapped ids start here: a multiple of every id's modulus.
 const FIRST_ID: u64 = 1 << 32;
 
+/// What a codec remembers of a frame: all that it decides by.
+pub(super) trait Remembered: Copy {
+    /// How far apart the ids of consecutive pictures are.
+    const IDS: u32 = 1;
+
+    /// Whether no frame that the receiver would get can lie between this one and
+    /// another, by their ids.
+    fn adjoins(&self, id: u64, next: u64) -> bool {
+        id + 1 == next
+    }
+}
+
 /// A packet as the frame map sees it. `C` is what the codec decides by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sight<C> {
@@ -32,7 +44,7 @@ pub(super) struct Sight<C> {
     pub(super) index: PacketIndex,
     pub(super) timestamp: u32,
     /// The frame's id on the wire, which counts modulo `modulus`.
-    pub(super) id: u16,
+    pub(super) id: u32,
     pub(super) modulus: u32,
     /// First and last packet of the frame.
     pub(super) starts: bool,
@@ -75,7 +87,7 @@ pub(super) enum After<M> {
     Restart { numbers: M },
     /// Another encoding, or the same before the source was suspended: the
     /// newest frame's wire id and its numbers.
-    Switch { id: u16, numbers: M },
+    Switch { id: u32, numbers: M },
     /// Nothing.
     Nothing,
 }
@@ -100,13 +112,17 @@ struct Frame<C, M> {
 /// The room between two neighbouring frames of one encoding: steps of packet
 /// index and of frame id, without what the receiver does not get. `accepting`:
 /// `to` is being accepted, so what was not seen of its beginning has its room.
-fn step<C, M>(from: &Frame<C, M>, to: &Frame<C, M>, accepting: bool) -> (i64, u64) {
+fn step<C: Remembered, M>(from: &Frame<C, M>, to: &Frame<C, M>, accepting: bool) -> (i64, u64) {
     let withheld = from.numbers.is_none();
     let to_withheld = to.numbers.is_none() && !accepting;
     let ids = to.id - from.id;
     let mut gap = to.first.0.wrapping_sub(from.last.0) as i64;
-    if withheld && to_withheld && ids == 1 {
-        gap = 0;
+    // What was not seen may be the end of the one, or the beginning of the other,
+    // or between them: if nothing of that goes to the receiver, nor does this.
+    let end = !withheld && !from.ends;
+    let beginning = !to_withheld && !to.starts;
+    if !end && !beginning && from.codec.adjoins(from.id, to.id) {
+        gap = gap.min(1);
     }
     if withheld && !from.ends && gap > 1 {
         gap -= 1;
@@ -130,7 +146,7 @@ struct FrameMap<C, M> {
     skipped: PacketIndex,
 }
 
-impl<C, M> FrameMap<C, M> {
+impl<C: Remembered, M> FrameMap<C, M> {
     fn find(&self, id: u64) -> Result<usize, usize> {
         // Nearly always the newest frame, or the one after it.
         match self.frames.back() {
@@ -156,14 +172,15 @@ impl<C, M> FrameMap<C, M> {
         };
         let timestamp_step = sight.timestamp.wrapping_sub(newest.timestamp) as i32;
         let later = sight.index > newest.last;
-        let restarted = step > MAX_FRAMES as i64
+        let most = i64::from(C::IDS) * MAX_FRAMES as i64;
+        let restarted = step > most
             || step < 0 && (later || timestamp_step > 0)
             || timestamp_step > MAX_TIMESTAMP_STEP as i32;
         if restarted {
             let id = (newest.id / modulus + 2) * modulus + wire;
             return later.then_some((id, true));
         }
-        if step < -(MAX_FRAMES as i64) {
+        if step < -most {
             return None;
         }
         Some((newest.id.checked_add_signed(step)?, false))
@@ -215,6 +232,14 @@ impl<C, M> FrameMap<C, M> {
     }
 }
 
+/// A frame before another.
+pub(super) struct Before<'a, C> {
+    /// How many ids it lies back.
+    pub(super) ids: u64,
+    pub(super) codec: &'a C,
+    pub(super) accepted: bool,
+}
+
 /// The newest accepted frame.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Newest<M> {
@@ -254,7 +279,7 @@ impl<C, M> Default for Frames<C, M> {
     }
 }
 
-impl<C: Copy, M: Copy> Frames<C, M> {
+impl<C: Remembered, M: Copy> Frames<C, M> {
     /// Whether any frame has been accepted.
     pub(super) fn started(&self) -> bool {
         self.newest.is_some()
@@ -266,9 +291,9 @@ impl<C: Copy, M: Copy> Frames<C, M> {
     }
 
     /// The wire id of the newest accepted frame and its codec's numbers.
-    pub(super) fn newest_id(&self) -> Option<(u16, M)> {
+    pub(super) fn newest_id(&self) -> Option<(u32, M)> {
         self.newest
-            .map(|newest| (newest.id as u16, newest.numbers.codec))
+            .map(|newest| (newest.id as u32, newest.numbers.codec))
     }
 
     /// Notes a packet that comes while the source is not wanted.
@@ -371,36 +396,33 @@ impl<C: Copy, M: Copy> Frames<C, M> {
         })
     }
 
-    /// Whether a later frame of the same encoding, for which `test` holds, has
-    /// been rejected.
-    pub(super) fn rejected_later(&self, place: Place, test: impl Fn(&C) -> bool) -> bool {
+    /// Whether the encoding of a frame can no longer be entered with it: a later
+    /// frame was accepted, or rejected though it is `needed` from there on.
+    pub(super) fn passed(&self, place: Place, needed: impl Fn(&C) -> bool) -> bool {
         self.maps[place.map]
             .frames
             .range(place.at + 1..)
-            .any(|frame| frame.numbers.is_none() && test(&frame.codec))
+            .any(|frame| frame.numbers.is_some() || needed(&frame.codec))
     }
 
-    /// Whether the frame so many ids back is known and accepted.
-    pub(super) fn accepted_back(&self, place: Place, ids: u16) -> bool {
+    /// Whether the frame so many ids back was accepted, if it is known.
+    pub(super) fn accepted_back(&self, place: Place, ids: u32) -> Option<bool> {
         let map = &self.maps[place.map];
         let id = map.frames[place.at].id - u64::from(ids);
-        map.find(id)
-            .is_ok_and(|at| map.frames[at].numbers.is_some())
+        let at = map.find(id).ok()?;
+        Some(map.frames[at].numbers.is_some())
     }
 
-    /// Walks back over frames with adjacent ids, while they are known, to the
-    /// nearest for which `test` holds; whether that one was accepted.
-    pub(super) fn adjacent_back(&self, place: Place, test: impl Fn(&C) -> bool) -> Option<bool> {
-        let frames = &self.maps[place.map].frames;
-        for at in (0..place.at).rev() {
-            if frames[at].id + 1 != frames[at + 1].id {
-                return None;
-            }
-            if test(&frames[at].codec) {
-                return Some(frames[at].numbers.is_some());
-            }
-        }
-        None
+    /// The known frames of the same encoding before this one, the nearest
+    /// first.
+    pub(super) fn before(&self, place: Place) -> impl Iterator<Item = Before<'_, C>> {
+        let map = &self.maps[place.map];
+        let id = map.frames[place.at].id;
+        map.frames.range(..place.at).rev().map(move |frame| Before {
+            ids: id - frame.id,
+            codec: &frame.codec,
+            accepted: frame.numbers.is_some(),
+        })
     }
 
     /// Accepts a new frame; `codec` makes the codec's own numbers from those of
@@ -465,7 +487,7 @@ impl<C: Copy, M: Copy> Frames<C, M> {
                     timestamp_delta: output.next_timestamp(arrival).wrapping_sub(timestamp),
                     codec: codec(match before {
                         Some(before) => After::Switch {
-                            id: before.id as u16,
+                            id: before.id as u32,
                             numbers: before.numbers.codec,
                         },
                         None => After::Nothing,

@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::choice::{EncodingChoice, Verdict};
-use super::frames::{After, Frames, Place, Sight};
+use super::frames::{After, Frames, Place, Remembered, Sight};
 use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
 use crate::rtp::vp8::Descriptor;
 
@@ -22,6 +22,8 @@ struct Picture {
     key: bool,
     temporal_id: u8,
 }
+
+impl Remembered for Picture {}
 
 /// A frame's own numbers as the receiver gets them.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -72,7 +74,7 @@ impl Vp8 {
             encoding: packet.encoding,
             index: packet.index,
             timestamp: packet.timestamp,
-            id: picture_id.value,
+            id: picture_id.value.into(),
             modulus: u32::from(picture_id.modulus()),
             starts: descriptor.start_of_frame,
             ends: packet.marker,
@@ -125,13 +127,11 @@ impl Vp8 {
         if self.frames.precedes_entry(place) {
             return false;
         }
-        // After what has been rejected, its stream cannot be entered here.
         let elsewhere = self
             .frames
             .newest()
             .is_some_and(|(newest, _)| newest != packet.encoding);
-        let key = picture.key
-            && !(elsewhere && self.frames.rejected_later(place, |p| p.temporal_id == 0));
+        let key = picture.key && !(elsewhere && self.frames.passed(place, |p| p.temporal_id == 0));
         match self.choice.decide(packet.encoding, key, packet.arrival) {
             Verdict::Reject => false,
             Verdict::Enter => true,
@@ -150,8 +150,10 @@ impl Vp8 {
     /// Whether what a frame of a temporal layer refers to was forwarded, as far
     /// as that is known.
     fn decodable(&self, place: Place, temporal_id: u8) -> bool {
-        self.frames
-            .adjacent_back(place, |p| p.key || p.temporal_id <= temporal_id)
-            .unwrap_or(true)
+        let adjacent = self.frames.before(place).zip(1u64..);
+        adjacent
+            .take_while(|(before, pictures)| before.ids == *pictures)
+            .find(|(before, _)| before.codec.key || before.codec.temporal_id <= temporal_id)
+            .is_none_or(|(before, _)| before.accepted)
     }
 }

@@ -10,6 +10,8 @@ use crate::rtp::{PayloadType, extension};
 pub enum Format {
     Audio {
         clock_rate: u32,
+        /// Redundant data around another payload type (RFC 2198).
+        red: bool,
     },
     Video {
         clock_rate: u32,
@@ -95,7 +97,10 @@ impl Formats {
                         clock_rate,
                         vp8: payload.codec == Codec::Vp8,
                     },
-                    _ => Format::Audio { clock_rate },
+                    _ => Format::Audio {
+                        clock_rate,
+                        red: payload.codec == Codec::Red,
+                    },
                 });
                 self.transport_cc |= payload.feedback.transport_cc;
                 self.pli |= video && payload.feedback.pli;

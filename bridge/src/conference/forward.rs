@@ -91,15 +91,16 @@ impl Conference {
         let view = RtpPacket::parse(packet).ok()?;
         let place = sender.uplink.sources()[arrival.source].slot;
         match &arrival.media {
-            ArrivalMedia::Audio { loudness } => {
+            ArrivalMedia::Audio { loudness, red } => {
                 for receiver in self.endpoints.iter_mut().flatten() {
                     let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters) else {
                         continue;
                     };
                     let formats = &receiver.formats;
+                    let packet = (&view, *red);
                     receiver
                         .downlink
-                        .send_audio(place, arrival.index, &view, formats, &mut wire);
+                        .send_audio(place, arrival.index, packet, formats, &mut wire);
                 }
                 if let Some(loudness) = loudness {
                     self.speakers.level(turn.now, slot, *loudness);

@@ -81,6 +81,8 @@ pub enum ArrivalMedia {
     Audio {
         /// From 0 to 127, if the packet tells.
         loudness: Option<u8>,
+        /// The packet repeats what came before it (RFC 2198).
+        red: bool,
     },
     Video {
         encoding: usize,
@@ -251,7 +253,7 @@ impl Uplink {
         let stream = &mut source.streams[place.encoding];
         self.report_due.get_or_insert(now + REPORT_INTERVAL);
         match (source.source.media_type, format, place.rtx) {
-            (MediaType::Audio, Format::Audio { clock_rate }, false) => {
+            (MediaType::Audio, Format::Audio { clock_rate, red }, false) => {
                 self.last_audio = Some(now);
                 stream.count(now, clock_rate, index, view.timestamp());
                 let level = formats
@@ -277,6 +279,7 @@ impl Uplink {
                     index: stream.renumber.place(index).ok_or(DropCause::TooOld)?,
                     media: ArrivalMedia::Audio {
                         loudness: level.map(loudness),
+                        red,
                     },
                 })
             }

@@ -6,10 +6,11 @@
 //! [`crate::projection::write_packet`].
 //!
 //! Payload descriptors have a file each: [`vp8`], [`dependency_descriptor`]
-//! (AV1 and every codec that carries one), [`rtx`].
+//! (AV1 and every codec that carries one), [`red`], [`rtx`].
 
 pub mod dependency_descriptor;
 pub mod extension;
+pub mod red;
 pub mod rtx;
 pub mod vp8;
 

@@ -261,12 +261,13 @@ impl Downlink {
         self.outputs[slot] = Some(output);
     }
 
-    /// Sends an audio packet, if this receiver wants its source.
+    /// Sends an audio packet, if this receiver wants its source. `red`: it is
+    /// redundant audio.
     pub fn send_audio(
         &mut self,
         slot: usize,
         index: PacketIndex,
-        packet: &RtpPacket<'_>,
+        (packet, red): (&RtpPacket<'_>, bool),
         formats: &Formats,
         wire: &mut Wire<'_>,
     ) {
@@ -274,7 +275,7 @@ impl Downlink {
             && audio.wanted
             && formats.audio
         {
-            audio.send(index, packet, formats, wire);
+            audio.send(index, packet, red, formats, wire);
         }
     }
 

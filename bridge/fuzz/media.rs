@@ -12,6 +12,7 @@ use viaduct_bridge::projection::{
 use viaduct_bridge::rtcp::{self, Packet};
 use viaduct_bridge::rtp::dependency_descriptor::{DescriptorRewrite, History, rewrite};
 use viaduct_bridge::rtp::extension::{AudioLevel, abs_send_time, transport_cc};
+use viaduct_bridge::rtp::picture_id::PictureId;
 use viaduct_bridge::rtp::{PacketIndex, PayloadType, RtpPacket, Ssrc, header_len, rtx, vp8};
 use viaduct_bridge::transport::srtp::{Inbound, InboundState, MasterKey, Profile};
 
@@ -195,7 +196,7 @@ pub(crate) fn projection(bytes: &[u8]) {
                 len: 6,
                 start_of_frame: flags & 1 != 0,
                 key_frame: flags & 3 == 3,
-                picture_id: Some(vp8::PictureId {
+                picture_id: Some(PictureId {
                     value: u16::from_be_bytes([id_high & 0x7f, id_low]),
                     long: true,
                 }),

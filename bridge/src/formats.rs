@@ -5,6 +5,14 @@ use crate::command::{Codec, Media, MediaType};
 use crate::projection::IdSet;
 use crate::rtp::{PayloadType, extension};
 
+/// A video codec, by what the bridge can read of its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VideoCodec {
+    Vp8,
+    Vp9,
+    Other,
+}
+
 /// A payload type, as far as the bridge tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -15,7 +23,7 @@ pub enum Format {
     },
     Video {
         clock_rate: u32,
-        vp8: bool,
+        codec: VideoCodec,
     },
     /// Retransmissions of another payload type (RFC 4588).
     Rtx {
@@ -95,7 +103,11 @@ impl Formats {
                     }
                     _ if video => Format::Video {
                         clock_rate,
-                        vp8: payload.codec == Codec::Vp8,
+                        codec: match payload.codec {
+                            Codec::Vp8 => VideoCodec::Vp8,
+                            Codec::Vp9 => VideoCodec::Vp9,
+                            _ => VideoCodec::Other,
+                        },
                     },
                     _ => Format::Audio {
                         clock_rate,

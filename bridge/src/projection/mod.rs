@@ -9,8 +9,8 @@
 //! and there is no gap that is not a real loss; timestamps and the codec's own
 //! counters advance in step.
 //!
-//! [`vp8`] and [`dependency_descriptor`] know their codec's layers; [`generic`]
-//! forwards whole encodings. They share [`choice`] (which encoding) and
+//! [`vp8`], [`vp9`] and [`dependency_descriptor`] know their codec's layers;
+//! [`generic`] forwards whole encodings. They share [`choice`] (which encoding) and
 //! [`frames`] (numbering with lost, late and withheld frames). [`write`] makes
 //! the outgoing packet. All state is plain data.
 //!
@@ -21,6 +21,7 @@ mod dependency_descriptor;
 mod frames;
 mod generic;
 mod vp8;
+mod vp9;
 mod write;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::rtp::dependency_descriptor::{DdFrame, DescriptorRewrite};
-use crate::rtp::{PacketIndex, PayloadType, Ssrc, vp8 as descriptor};
+use crate::rtp::{PacketIndex, PayloadType, Ssrc, vp8 as vp8_payload, vp9 as vp9_payload};
 
 pub use write::{EgressExtensions, IdSet, RtxHeader, write_packet, write_rtx};
 
@@ -96,7 +97,9 @@ pub struct IncomingVideo<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum CodecView<'a> {
     /// VP8 with PictureID and temporal id.
-    Vp8(descriptor::Descriptor),
+    Vp8(vp8_payload::Descriptor),
+    /// VP9 with PictureID.
+    Vp9(vp9_payload::Descriptor),
     /// Any codec with a dependency descriptor.
     Dd(&'a DdFrame),
     /// Anything else; `key` says whether the packet is part of a key frame,
@@ -108,7 +111,7 @@ impl CodecView<'_> {
     /// Reads a VP8 payload. Without PictureID or temporal id it can only be
     /// forwarded as a whole; `None` if it is malformed.
     pub fn vp8(payload: &[u8]) -> Option<Self> {
-        let descriptor = descriptor::Descriptor::parse(payload).ok()?;
+        let descriptor = vp8_payload::Descriptor::parse(payload).ok()?;
         Some(
             if descriptor.picture_id.is_some() && descriptor.temporal_id.is_some() {
                 Self::Vp8(descriptor)
@@ -118,6 +121,23 @@ impl CodecView<'_> {
                 }
             },
         )
+    }
+
+    /// Reads a VP9 payload. Without PictureID it can only be forwarded as a
+    /// whole; `None` if it is malformed.
+    pub fn vp9(payload: &[u8]) -> Option<Self> {
+        let descriptor = vp9_payload::Descriptor::parse(payload).ok()?;
+        Some(if descriptor.picture_id.is_some() {
+            Self::Vp9(descriptor)
+        } else {
+            Self::Opaque {
+                key: Some(
+                    descriptor.key_frame()
+                        && descriptor.start_of_frame
+                        && descriptor.spatial_id == 0,
+                ),
+            }
+        })
     }
 }
 
@@ -137,6 +157,7 @@ pub struct Rewrite {
 pub enum CodecRewrite {
     None,
     Vp8 { picture_id: u16, tl0_pic_idx: u8 },
+    Vp9 { picture_id: u16, tl0_pic_idx: u8 },
     Dd(DescriptorRewrite),
 }
 
@@ -174,6 +195,7 @@ impl Output {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Context {
     Vp8(vp8::Vp8),
+    Vp9(vp9::Vp9),
     Dd(dependency_descriptor::Dd),
     Generic(generic::Generic),
 }
@@ -181,7 +203,9 @@ enum Context {
 impl Context {
     fn fits(&self, packet: &IncomingVideo<'_>) -> bool {
         match (self, packet.codec) {
-            (Self::Vp8(_), CodecView::Vp8(_)) | (Self::Dd(_), CodecView::Dd(_)) => true,
+            (Self::Vp8(_), CodecView::Vp8(_))
+            | (Self::Vp9(_), CodecView::Vp9(_))
+            | (Self::Dd(_), CodecView::Dd(_)) => true,
             (Self::Generic(generic), CodecView::Opaque { .. }) => {
                 generic.payload_type == packet.payload_type
             }
@@ -192,6 +216,7 @@ impl Context {
     fn choice(&mut self) -> &mut choice::EncodingChoice {
         match self {
             Self::Vp8(vp8) => &mut vp8.choice,
+            Self::Vp9(vp9) => &mut vp9.choice,
             Self::Dd(dd) => &mut dd.choice,
             Self::Generic(generic) => &mut generic.choice,
         }
@@ -263,6 +288,7 @@ impl Projection {
         let (target, output) = (self.target, &mut self.output);
         match (self.context.as_mut()?, packet.codec) {
             (Context::Vp8(vp8), CodecView::Vp8(d)) => vp8.project(packet, &d, target, output),
+            (Context::Vp9(vp9), CodecView::Vp9(d)) => vp9.project(packet, &d, target, output),
             (Context::Dd(dd), CodecView::Dd(frame)) => dd.project(packet, frame, target, output),
             (Context::Generic(generic), CodecView::Opaque { key }) => {
                 generic.project(packet, key, late, target, output)
@@ -277,6 +303,7 @@ impl Projection {
         }
         self.context = Some(match packet.codec {
             CodecView::Vp8(_) => Context::Vp8(vp8::Vp8::default()),
+            CodecView::Vp9(_) => Context::Vp9(vp9::Vp9::default()),
             CodecView::Dd(_) => {
                 Context::Dd(dependency_descriptor::Dd::new(self.descriptor_numbers))
             }
@@ -293,6 +320,7 @@ impl Projection {
             && match &self.context {
                 None => true,
                 Some(Context::Vp8(vp8)) => vp8.needs_keyframe(),
+                Some(Context::Vp9(vp9)) => vp9.needs_keyframe(),
                 Some(Context::Dd(dd)) => dd.needs_keyframe(),
                 Some(Context::Generic(generic)) => generic.needs_keyframe(),
             }
@@ -304,6 +332,7 @@ impl Projection {
         self.target?;
         let delta = match self.context.as_ref()? {
             Context::Vp8(vp8) => vp8.timestamp_delta(encoding),
+            Context::Vp9(vp9) => vp9.timestamp_delta(encoding),
             Context::Dd(dd) => dd.timestamp_delta(encoding),
             Context::Generic(generic) => generic.timestamp_delta(encoding),
         }?;

@@ -4,7 +4,7 @@
 use super::{CodecRewrite, Rewrite};
 use crate::rtp::dependency_descriptor;
 use crate::rtp::extension::Writer;
-use crate::rtp::{PacketIndex, PayloadType, RtpPacket, Ssrc, vp8};
+use crate::rtp::{PacketIndex, PayloadType, RtpPacket, Ssrc, vp8, vp9};
 
 /// A set of header-extension ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,12 +105,17 @@ fn write(
     }
     let payload = out.len();
     out.extend_from_slice(packet.payload());
-    if let CodecRewrite::Vp8 {
-        picture_id,
-        tl0_pic_idx,
-    } = rewrite.codec
-    {
-        vp8::patch(&mut out[payload..], picture_id, tl0_pic_idx);
+    let payload = &mut out[payload..];
+    match rewrite.codec {
+        CodecRewrite::Vp8 {
+            picture_id,
+            tl0_pic_idx,
+        } => vp8::patch(payload, picture_id, tl0_pic_idx),
+        CodecRewrite::Vp9 {
+            picture_id,
+            tl0_pic_idx,
+        } => vp9::patch(payload, picture_id, tl0_pic_idx),
+        CodecRewrite::None | CodecRewrite::Dd(_) => {}
     }
 }
 

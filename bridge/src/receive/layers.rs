@@ -3,7 +3,8 @@
 //! Before media comes, and for codecs whose layers are not read, an encoding is
 //! taken to have three temporal layers of the nominal height 180, 360, 720...
 //! A dependency descriptor says more: one layer for each active decode target,
-//! with its resolution.
+//! with its resolution. So does the scalability structure of VP9: its spatial
+//! layers with their resolutions, times the temporal layers that are seen.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::rate::Rate;
 use crate::allocation::Layer;
 use crate::projection::{CodecView, LayerIndex};
 use crate::rtp::dependency_descriptor::{Dti, Structure};
+use crate::rtp::vp9;
 
 /// Layers assumed where they cannot be read, with their frame rates.
 const NOMINAL_RATES: [f32; 3] = [7.5, 15.0, 30.0];
@@ -27,14 +29,79 @@ enum Shape {
         structure: Arc<Structure>,
         active: u32,
     },
+    Vp9(Vp9Layers),
+}
+
+/// What the packets of a VP9 encoding tell of its layers.
+#[derive(Debug)]
+struct Vp9Layers {
+    structure: Option<vp9::Structure>,
+    /// Number of spatial and temporal layers, as far as they were seen.
+    spatial: u8,
+    temporal: u8,
+    /// By spatial layer: whether it builds on the one below it in pictures that
+    /// refer to others. In K-SVC it does not.
+    dependent: [bool; vp9::MAX_SPATIAL_LAYERS],
+}
+
+impl Vp9Layers {
+    fn new() -> Self {
+        Self {
+            structure: None,
+            spatial: 1,
+            temporal: 1,
+            dependent: [false; vp9::MAX_SPATIAL_LAYERS],
+        }
+    }
+
+    /// Takes over what a packet tells; whether that is new.
+    fn learn(&mut self, descriptor: &vp9::Descriptor) -> bool {
+        let before = (self.structure, self.spatial, self.temporal);
+        if let Some(structure) = descriptor.structure {
+            if before.0 != Some(structure) {
+                self.temporal = 1;
+            }
+            self.structure = Some(structure);
+            self.spatial = structure.spatial_layers;
+        } else if self.structure.is_none() {
+            self.spatial = self.spatial.max(descriptor.spatial_id + 1);
+        }
+        self.temporal = self.temporal.max(descriptor.temporal_id + 1);
+        if descriptor.inter_picture {
+            self.dependent[usize::from(descriptor.spatial_id)] = descriptor.inter_layer;
+        }
+        before != (self.structure, self.spatial, self.temporal)
+    }
+
+    /// Pixels of the shorter side, where sent.
+    fn height(&self, spatial_id: u8) -> Option<i32> {
+        let height = self.structure?.heights[usize::from(spatial_id)];
+        (height > 0).then_some(height.into())
+    }
+
+    /// Frames a second: the share that a temporal layer has in the picture
+    /// group; negative without a group, as in flexible mode.
+    fn frame_rate(&self, temporal_id: u8) -> f32 {
+        let group = self.structure.map_or([0; 8], |structure| structure.group);
+        let upto = |count: usize| group[..count].iter().map(|n| f32::from(*n)).sum::<f32>();
+        match upto(group.len()) {
+            0.0 => -1.0,
+            all => FRAME_RATE * upto(usize::from(temporal_id) + 1) / all,
+        }
+    }
+}
+
+/// Where the rate of a VP9 layer is counted.
+fn vp9_rate(spatial_id: u8, temporal_id: u8) -> usize {
+    usize::from(spatial_id) * vp9::MAX_TEMPORAL_LAYERS + usize::from(temporal_id)
 }
 
 /// The layers of one encoding.
 #[derive(Debug)]
 struct Encoding {
     shape: Shape,
-    /// By temporal id (a packet counts in its own layer alone), or by decode
-    /// target (a packet counts in all that need it).
+    /// By temporal id or [`vp9_rate`] (a packet counts in its own layer alone),
+    /// or by decode target (a packet counts in all that need it).
     rates: Vec<Rate>,
     seen: bool,
 }
@@ -93,6 +160,7 @@ impl Layers {
                 let highest = NOMINAL_RATES.len() - 1;
                 count(usize::from(descriptor.temporal_id.unwrap_or(0)).min(highest));
             }
+            CodecView::Vp9(d) => count(vp9_rate(d.spatial_id, d.temporal_id)),
             CodecView::Opaque { .. } => count(0),
         }
         changed
@@ -114,7 +182,7 @@ impl Layers {
         let structured = self
             .encodings
             .iter()
-            .any(|encoding| matches!(encoding.shape, Shape::Structure { .. }));
+            .any(|encoding| !matches!(encoding.shape, Shape::Nominal));
         let mut list = Vec::new();
         for (eid, encoding) in self.encodings.iter_mut().enumerate() {
             // Scalable layers take the place of simulcast: encodings that are
@@ -147,7 +215,15 @@ impl Encoding {
                 *active = frame.active_targets;
                 true
             }
-            (Shape::Nominal, CodecView::Dd(frame)) => {
+            (Shape::Vp9(layers), CodecView::Vp9(descriptor)) => layers.learn(descriptor),
+            (Shape::Nominal | Shape::Structure { .. }, CodecView::Vp9(descriptor)) => {
+                let mut layers = Vp9Layers::new();
+                layers.learn(descriptor);
+                self.shape = Shape::Vp9(layers);
+                self.rates.clear();
+                true
+            }
+            (Shape::Nominal | Shape::Vp9(_), CodecView::Dd(frame)) => {
                 self.shape = Shape::Structure {
                     structure: frame.structure.clone(),
                     active: frame.active_targets,
@@ -155,7 +231,7 @@ impl Encoding {
                 self.rates.clear();
                 true
             }
-            (Shape::Structure { .. }, _) => {
+            (Shape::Structure { .. } | Shape::Vp9(_), _) => {
                 self.shape = Shape::Nominal;
                 self.rates.clear();
                 true
@@ -172,6 +248,7 @@ impl Encoding {
         let nominal_height = NOMINAL_HEIGHT << eid.min(8);
         let (structure, active) = match &self.shape {
             Shape::Structure { structure, active } => (structure.clone(), *active),
+            Shape::Vp9(_) => return self.list_vp9(now, eid, list),
             Shape::Nominal => {
                 let mut bitrate = 0;
                 for (tid, frame_rate) in NOMINAL_RATES.into_iter().enumerate() {
@@ -203,6 +280,39 @@ impl Encoding {
             list.push((LayerIndex::of_target(eid, target), layer));
         }
     }
+
+    fn list_vp9(&mut self, now: Instant, eid: u8, list: &mut Vec<(LayerIndex, Layer)>) {
+        let Self { shape, rates, .. } = self;
+        let Shape::Vp9(layers) = shape else {
+            return;
+        };
+        // What a layer needs: its own lower temporal layers, and where it is
+        // dependent all that the one below it needs.
+        let mut below = [0; vp9::MAX_TEMPORAL_LAYERS];
+        for sid in 0..layers.spatial {
+            if !layers.dependent[usize::from(sid)] {
+                below = Default::default();
+            }
+            let height = match layers.height(sid) {
+                Some(height) => height,
+                None if layers.spatial == 1 => NOMINAL_HEIGHT << eid.min(8),
+                None => -1,
+            };
+            let mut own = 0;
+            for (tid, needed) in (0..layers.temporal).zip(&mut below) {
+                own += rates
+                    .get_mut(vp9_rate(sid, tid))
+                    .map_or(0, |rate| rate.bits(now));
+                *needed += own;
+                let layer = Layer {
+                    height,
+                    frame_rate: layers.frame_rate(tid),
+                    bitrate: *needed,
+                };
+                list.push((LayerIndex::new(eid, sid, tid), layer));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -210,12 +320,92 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rtp::vp8::Descriptor;
-
     fn vp8(temporal_id: u8) -> CodecView<'static> {
         // X, I and T present: PictureID 1 in 15 bits, the temporal id, P set.
         let payload = [0x90, 0xa0, 0x80, 0x01, temporal_id << 6, 0x01];
-        CodecView::Vp8(Descriptor::parse(&payload).expect("a valid descriptor"))
+        CodecView::vp8(&payload).expect("a valid descriptor")
+    }
+
+    /// A packet of a picture that refers to others, in flexible mode.
+    fn vp9(spatial_id: u8, temporal_id: u8, inter_layer: bool) -> CodecView<'static> {
+        let layers = temporal_id << 5 | spatial_id << 1 | u8::from(inter_layer);
+        CodecView::vp9(&[0xf8, 1, layers, 2, 0]).expect("a valid descriptor")
+    }
+
+    /// The same with a structure of three layers, 180 to 720 lines, and a group
+    /// of one, one and two pictures.
+    fn vp9_structure() -> CodecView<'static> {
+        let sizes = [1, 64, 0, 180, 2, 128, 1, 104, 5, 0, 2, 208];
+        let group = [4, 0x00, 0x40, 0x20, 0x40];
+        let payload = [&[0xba, 1, 0, 0x58], &sizes[..], &group, &[0]].concat();
+        CodecView::vp9(&payload).expect("a valid descriptor")
+    }
+
+    fn told(layers: &mut Layers, now: Instant) -> Vec<(u16, i32, f32, u64)> {
+        let list = layers.list(now);
+        list.iter()
+            .map(|(index, l)| (index.0, l.height, l.frame_rate, l.bitrate / 8))
+            .collect()
+    }
+
+    #[test]
+    fn vp9_layers_are_those_of_its_structure() {
+        let start = Instant::now();
+        let mut layers = Layers::new(3);
+        assert!(layers.received(start, 0, &vp9(0, 0, false), 100));
+        // Without a structure the height is nominal, and one layer is known;
+        // the encodings that are silent have none.
+        assert_eq!(told(&mut layers, start), [(0, 180, -1.0, 100)]);
+        assert!(layers.received(start, 0, &vp9_structure(), 100));
+        for (spatial_id, octets) in [(0, 100), (1, 1000), (2, 10_000)] {
+            for temporal_id in 0..3 {
+                layers.received(start, 0, &vp9(spatial_id, temporal_id, false), octets);
+            }
+        }
+        // K-SVC: each spatial layer by itself.
+        let rates = [7.5, 15.0, 30.0];
+        assert_eq!(
+            told(&mut layers, start),
+            [
+                (0, 180, rates[0], 300),
+                (1, 180, rates[1], 400),
+                (2, 180, rates[2], 500),
+                (8, 360, rates[0], 1000),
+                (9, 360, rates[1], 2000),
+                (10, 360, rates[2], 3000),
+                (16, 720, rates[0], 10_000),
+                (17, 720, rates[1], 20_000),
+                (18, 720, rates[2], 30_000),
+            ]
+        );
+        // SVC: each on top of those below.
+        for spatial_id in [1, 2] {
+            layers.received(start, 0, &vp9(spatial_id, 0, true), 0);
+        }
+        let bits: Vec<_> = told(&mut layers, start).iter().map(|l| l.3).collect();
+        assert_eq!(bits[3..6], [1300, 2400, 3500]);
+        assert_eq!(bits[6..], [11_300, 22_400, 33_500]);
+    }
+
+    #[test]
+    fn vp9_simulcast_has_the_layers_of_the_encodings_that_are_sent() {
+        let start = Instant::now();
+        let mut layers = Layers::new(3);
+        // One layer of 320x180, of 1280x720.
+        let low = [0xba, 1, 0, 0x10, 1, 64, 0, 180, 0];
+        let high = [0xba, 1, 0, 0x10, 5, 0, 2, 208, 0];
+        for (encoding, payload) in [(0, low), (2, high)] {
+            let view = CodecView::vp9(&payload).expect("a valid descriptor");
+            assert!(layers.received(start, encoding, &view, 10));
+            assert!(!layers.received(start, encoding, &view, 10));
+        }
+        assert_eq!(
+            told(&mut layers, start),
+            [(0, 180, -1.0, 20), (2 << 6, 720, -1.0, 20)]
+        );
+        // A change of codec begins anew.
+        assert!(layers.received(start, 2, &vp8(0), 10));
+        assert_eq!(told(&mut layers, start)[1..].len(), 3);
     }
 
     #[test]

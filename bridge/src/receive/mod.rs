@@ -27,14 +27,13 @@ use layers::Layers;
 use stream::Stream;
 
 use crate::command::{ForceMute, MediaType, Source};
-use crate::formats::{Format, Formats};
+use crate::formats::{Format, Formats, VideoCodec};
 use crate::projection::CodecView;
 use crate::rtcp::report::{ReportBlock, SenderInfo};
 use crate::rtcp::{keyframe_request, nack as nack_packet, report, transport_cc};
 use crate::rtp::dependency_descriptor::DdFrame;
 use crate::rtp::extension::{self, AudioLevel};
-use crate::rtp::vp8::Descriptor;
-use crate::rtp::{PacketIndex, RtpPacket, Ssrc, rtx};
+use crate::rtp::{PacketIndex, RtpPacket, Ssrc, rtx, vp8, vp9};
 use crate::stats::{Counters, DropCause};
 
 /// Time between receiver reports
@@ -97,7 +96,8 @@ pub enum ArrivalMedia {
 /// The codec's view of a packet, owned.
 #[derive(Debug)]
 pub enum ArrivalCodec {
-    Vp8(Descriptor),
+    Vp8(vp8::Descriptor),
+    Vp9(vp9::Descriptor),
     Dd(DdFrame),
     Opaque { key: Option<bool> },
 }
@@ -107,6 +107,7 @@ impl ArrivalCodec {
     pub fn view(&self) -> CodecView<'_> {
         match self {
             Self::Vp8(descriptor) => CodecView::Vp8(*descriptor),
+            Self::Vp9(descriptor) => CodecView::Vp9(*descriptor),
             Self::Dd(frame) => CodecView::Dd(frame),
             Self::Opaque { key } => CodecView::Opaque { key: *key },
         }
@@ -116,6 +117,7 @@ impl ArrivalCodec {
     fn begins_key_frame(&self) -> bool {
         match self {
             Self::Vp8(descriptor) => descriptor.key_frame,
+            Self::Vp9(d) => d.key_frame() && d.start_of_frame && d.spatial_id == 0,
             Self::Dd(frame) => frame.carries_structure,
             Self::Opaque { key } => *key == Some(true),
         }
@@ -283,7 +285,7 @@ impl Uplink {
                     },
                 })
             }
-            (MediaType::Video, Format::Video { clock_rate, vp8 }, false) => {
+            (MediaType::Video, Format::Video { clock_rate, codec }, false) => {
                 self.last_video = Some(now);
                 stream.count(now, clock_rate, index, view.timestamp());
                 stream.receiving_since.get_or_insert(now);
@@ -291,7 +293,7 @@ impl Uplink {
                     stream.renumber.hide(index);
                     return Err(DropCause::ForceMuted);
                 }
-                let packet = (vp8, index, 0, &view);
+                let packet = (codec, index, 0, &view);
                 let result = Self::receive_video(now, formats, source, place, packet, counters);
                 self.note_unreadable(place.source, result)
             }
@@ -299,7 +301,7 @@ impl Uplink {
                 if mute.video {
                     return Err(DropCause::ForceMuted);
                 }
-                let Some(Format::Video { vp8, .. }) = formats.get(apt) else {
+                let Some(Format::Video { codec, .. }) = formats.get(apt) else {
                     return Err(DropCause::UnknownPayloadType);
                 };
                 let ssrc = stream.ssrc();
@@ -308,7 +310,7 @@ impl Uplink {
                 let view = RtpPacket::parse(restored).map_err(|_| DropCause::MalformedRtp)?;
                 let index = stream.restored_index(view.sequence_number());
                 counters.retransmissions_received += 1;
-                let packet = (vp8, index, 2, &view);
+                let packet = (codec, index, 2, &view);
                 let result = Self::receive_video(now, formats, source, place, packet, counters);
                 self.note_unreadable(place.source, result)
             }
@@ -321,7 +323,7 @@ impl Uplink {
         formats: &Formats,
         source: &mut UplinkSource,
         place: Place,
-        (vp8, index, offset, view): (bool, PacketIndex, usize, &RtpPacket<'_>),
+        (codec, index, offset, view): (VideoCodec, PacketIndex, usize, &RtpPacket<'_>),
         counters: &mut Counters,
     ) -> Result<Arrival, DropCause> {
         let stream = &mut source.streams[place.encoding];
@@ -332,7 +334,7 @@ impl Uplink {
             return Err(DropCause::PaddingOnly);
         }
         let placed = stream.renumber.place(index).ok_or(DropCause::TooOld)?;
-        let codec = read_codec(formats, stream, vp8, index, view)?;
+        let codec = read_codec(formats, stream, codec, index, view)?;
         counters.keyframes_received += u64::from(codec.begins_key_frame());
         let layering_changed =
             source
@@ -595,32 +597,39 @@ fn finish_receiving(now: Instant, stream: &mut Stream, counters: &mut Counters) 
     }
 }
 
-/// VP8 by its payload descriptor where that has all that is needed; else, and
-/// for every other codec, by the dependency descriptor, if there is one.
+/// VP8 and VP9 by their payload descriptors where those have all that is needed;
+/// else, and every other codec, by the dependency descriptor, if there is one.
 fn read_codec(
     formats: &Formats,
     stream: &mut Stream,
-    vp8: bool,
+    codec: VideoCodec,
     index: PacketIndex,
     view: &RtpPacket<'_>,
 ) -> Result<ArrivalCodec, DropCause> {
+    let payload = view.payload();
     let mut key = None;
-    if vp8 {
-        match CodecView::vp8(view.payload()).ok_or(DropCause::UnreadablePayload)? {
-            CodecView::Vp8(descriptor) => return Ok(ArrivalCodec::Vp8(descriptor)),
-            CodecView::Opaque { key: found } => key = found,
-            CodecView::Dd(_) => {}
-        }
+    let read = match codec {
+        VideoCodec::Vp8 => Some(CodecView::vp8(payload)),
+        VideoCodec::Vp9 => Some(CodecView::vp9(payload)),
+        VideoCodec::Other => None,
+    };
+    match read
+        .map(|read| read.ok_or(DropCause::UnreadablePayload))
+        .transpose()?
+    {
+        Some(CodecView::Vp8(descriptor)) => return Ok(ArrivalCodec::Vp8(descriptor)),
+        Some(CodecView::Vp9(descriptor)) => return Ok(ArrivalCodec::Vp9(descriptor)),
+        Some(CodecView::Opaque { key: found }) => key = found,
+        Some(CodecView::Dd(_)) | None => {}
     }
     let descriptor = formats
         .dependency_descriptor
         .and_then(|id| view.extension(id));
-    match descriptor {
-        Some(descriptor) => stream
-            .descriptors
-            .parse(index, descriptor)
+    if let Some(descriptor) = descriptor {
+        let frame = stream.descriptors.parse(index, descriptor);
+        return frame
             .map(ArrivalCodec::Dd)
-            .map_err(|_| DropCause::UnreadablePayload),
-        None => Ok(ArrivalCodec::Opaque { key }),
+            .map_err(|_| DropCause::UnreadablePayload);
     }
+    Ok(ArrivalCodec::Opaque { key })
 }

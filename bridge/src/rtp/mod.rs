@@ -5,14 +5,17 @@
 //! to change on its way through the bridge is patched or written by
 //! [`crate::projection::write_packet`].
 //!
-//! Payload descriptors have a file each: [`vp8`], [`dependency_descriptor`]
-//! (AV1 and every codec that carries one), [`red`], [`rtx`].
+//! Payload descriptors have a file each: [`vp8`], [`vp9`],
+//! [`dependency_descriptor`] (AV1 and every codec that carries one), [`red`],
+//! [`rtx`].
 
 pub mod dependency_descriptor;
 pub mod extension;
+pub mod picture_id;
 pub mod red;
 pub mod rtx;
 pub mod vp8;
+pub mod vp9;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! VP8 payload descriptor (RFC 7741 §4.2), read and patched in place.
 
-use serde::{Deserialize, Serialize};
+use super::picture_id::PictureId;
 
 /// Why a payload has no usable VP8 descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -8,21 +8,6 @@ pub enum Vp8Error {
     /// It ends inside the descriptor.
     #[error("the payload ends inside its VP8 descriptor")]
     Truncated,
-}
-
-/// A PictureID with the width it has on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PictureId {
-    pub value: u16,
-    /// 15 bits (M set), else 7.
-    pub long: bool,
-}
-
-impl PictureId {
-    /// Number of different values: the id counts modulo this.
-    pub fn modulus(self) -> u16 {
-        if self.long { 1 << 15 } else { 1 << 7 }
-    }
 }
 
 /// The descriptor in front of a VP8 payload.
@@ -52,14 +37,9 @@ impl Descriptor {
             let flags = octet(len)?;
             len += 1;
             if flags & 0x80 != 0 {
-                let high = octet(len)?;
-                let long = high & 0x80 != 0;
-                let mut value = u16::from(high & 0x7f);
-                if long {
-                    value = value << 8 | u16::from(octet(len + 1)?);
-                }
-                len += 1 + usize::from(long);
-                picture_id = Some(PictureId { value, long });
+                let id = PictureId::read(&payload[len..]).ok_or(Vp8Error::Truncated)?;
+                len += id.len();
+                picture_id = Some(id);
             }
             if flags & 0x40 != 0 {
                 tl0_pic_idx = Some(octet(len)?);
@@ -95,17 +75,9 @@ pub fn patch(payload: &mut [u8], picture_id: u16, tl0_pic_idx: u8) {
     let flags = payload[1];
     let mut at = 2;
     if flags & 0x80 != 0 {
-        match payload.get_mut(at..) {
-            Some([high, low, ..]) if *high & 0x80 != 0 => {
-                *high = 0x80 | (picture_id >> 8) as u8 & 0x7f;
-                *low = picture_id as u8;
-                at += 2;
-            }
-            Some([short, ..]) => {
-                *short = picture_id as u8 & 0x7f;
-                at += 1;
-            }
-            _ => return,
+        match PictureId::patch(&mut payload[at..], picture_id) {
+            Some(len) => at += len,
+            None => return,
         }
     }
     if flags & 0x40 != 0

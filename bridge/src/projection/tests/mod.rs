@@ -8,6 +8,7 @@
 mod descriptor;
 mod opaque;
 mod vp8;
+mod vp9;
 mod write;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::rtp::dependency_descriptor::{DescriptorError, History, rewrite};
 use vp8::Vp8Packet;
+use vp9::Vp9Packet;
 
 const OUTPUT: Ssrc = Ssrc(0xabc);
 const MS: Duration = Duration::from_millis(1);
@@ -32,6 +34,7 @@ fn projection(target: LayerIndex) -> Projection {
 #[derive(Clone, Debug)]
 enum Media {
     Vp8(Vp8Packet),
+    Vp9(Vp9Packet),
     Dd(DdPacket),
 }
 
@@ -48,6 +51,7 @@ impl Media {
     fn place(&self) -> (u8, u64) {
         match self {
             Self::Vp8(packet) => (packet.encoding, packet.index),
+            Self::Vp9(packet) => (packet.encoding, packet.index),
             Self::Dd(packet) => (packet.encoding, packet.index),
         }
     }
@@ -147,6 +151,18 @@ fn play(delivery: &mut Delivery) -> Vec<((u8, u64), Rewrite, Vec<u8>)> {
         let mut copy = Vec::new();
         let rewritten = match media {
             Media::Vp8(packet) => projection.project(&packet.incoming(arrival)),
+            Media::Vp9(packet) => {
+                let rewritten = projection.project(&packet.incoming(arrival));
+                if let Some(CodecRewrite::Vp9 {
+                    picture_id,
+                    tl0_pic_idx,
+                }) = rewritten.map(|rewritten| rewritten.codec)
+                {
+                    copy.clone_from(&packet.payload);
+                    crate::rtp::vp9::patch(&mut copy, picture_id, tl0_pic_idx);
+                }
+                rewritten
+            }
             Media::Dd(packet) => {
                 let index = PacketIndex(packet.index);
                 let history = histories.entry(packet.encoding).or_default();

@@ -1,7 +1,8 @@
 //! VP8 simulcast with temporal layers.
 
 use super::*;
-use crate::rtp::vp8::{Descriptor, PictureId};
+use crate::rtp::picture_id::PictureId;
+use crate::rtp::vp8::Descriptor;
 
 /// A VP8 packet of the tests, by the numbers that matter.
 #[derive(Clone, Copy, Debug)]

@@ -10,6 +10,8 @@ use crate::rtp::{PayloadType, extension};
 pub enum VideoCodec {
     Vp8,
     Vp9,
+    Av1,
+    H264,
     Other,
 }
 
@@ -106,6 +108,8 @@ impl Formats {
                         codec: match payload.codec {
                             Codec::Vp8 => VideoCodec::Vp8,
                             Codec::Vp9 => VideoCodec::Vp9,
+                            Codec::Av1 => VideoCodec::Av1,
+                            Codec::H264 => VideoCodec::H264,
                             _ => VideoCodec::Other,
                         },
                     },

@@ -33,7 +33,7 @@ use crate::rtcp::report::{ReportBlock, SenderInfo};
 use crate::rtcp::{keyframe_request, nack as nack_packet, report, transport_cc};
 use crate::rtp::dependency_descriptor::DdFrame;
 use crate::rtp::extension::{self, AudioLevel};
-use crate::rtp::{PacketIndex, RtpPacket, Ssrc, rtx, vp8, vp9};
+use crate::rtp::{PacketIndex, RtpPacket, Ssrc, av1, h264, rtx, vp8, vp9};
 use crate::stats::{Counters, DropCause};
 
 /// Time between receiver reports
@@ -599,6 +599,7 @@ fn finish_receiving(now: Instant, stream: &mut Stream, counters: &mut Counters) 
 
 /// VP8 and VP9 by their payload descriptors where those have all that is needed;
 /// else, and every other codec, by the dependency descriptor, if there is one.
+/// Without, key frames are looked for in the payload.
 fn read_codec(
     formats: &Formats,
     stream: &mut Stream,
@@ -611,7 +612,7 @@ fn read_codec(
     let read = match codec {
         VideoCodec::Vp8 => Some(CodecView::vp8(payload)),
         VideoCodec::Vp9 => Some(CodecView::vp9(payload)),
-        VideoCodec::Other => None,
+        VideoCodec::Av1 | VideoCodec::H264 | VideoCodec::Other => None,
     };
     match read
         .map(|read| read.ok_or(DropCause::UnreadablePayload))
@@ -630,6 +631,14 @@ fn read_codec(
         return frame
             .map(ArrivalCodec::Dd)
             .map_err(|_| DropCause::UnreadablePayload);
+    }
+    let part_of_key = match codec {
+        VideoCodec::Av1 => Some(av1::begins_sequence(payload)),
+        VideoCodec::H264 => Some(h264::begins_key_frame(payload)),
+        VideoCodec::Vp8 | VideoCodec::Vp9 | VideoCodec::Other => None,
+    };
+    if let Some(part) = part_of_key {
+        key = Some(stream.begins_key_frame(view.timestamp(), part));
     }
     Ok(ArrivalCodec::Opaque { key })
 }

@@ -21,6 +21,8 @@ pub struct Stream {
     pub store: PacketStore,
     pub(super) renumber: Renumber,
     pub(super) descriptors: History,
+    /// Timestamp of the newest key frame found in a payload.
+    key_frame: Option<u32>,
     window: Window,
     /// When packets began to come in an unbroken row, for the time received.
     pub(super) receiving_since: Option<Instant>,
@@ -36,6 +38,7 @@ impl Stream {
             store: PacketStore::default(),
             renumber: Renumber::default(),
             descriptors: History::default(),
+            key_frame: None,
             window: Window::default(),
             receiving_since: None,
         }
@@ -53,6 +56,12 @@ impl Stream {
             Some(highest) => highest.nearest(sequence_number),
             None => PacketIndex(u64::from(sequence_number)),
         }
+    }
+
+    /// Whether a packet is the first one seen of those of a picture with this
+    /// timestamp that begin a part of a key frame.
+    pub(super) fn begins_key_frame(&mut self, timestamp: u32, part: bool) -> bool {
+        part && self.key_frame.replace(timestamp) != Some(timestamp)
     }
 
     /// Refuses packets that came already.

@@ -5,12 +5,14 @@
 //! to change on its way through the bridge is patched or written by
 //! [`crate::projection::write_packet`].
 //!
-//! Payload descriptors have a file each: [`vp8`], [`vp9`],
+//! Payload descriptors have a file each: [`vp8`], [`vp9`], [`h264`], [`av1`],
 //! [`dependency_descriptor`] (AV1 and every codec that carries one), [`red`],
 //! [`rtx`].
 
+pub mod av1;
 pub mod dependency_descriptor;
 pub mod extension;
+pub mod h264;
 pub mod picture_id;
 pub mod red;
 pub mod rtx;

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use client::{BridgeSide, Client, credentials, fingerprint, host};
 use viaduct_bridge::command::{
-    Codec, Command, Encoding, EndpointSettings, EndpointUpdate, Feedback, HeaderExtension, Media,
-    MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
+    Codec, Command, ConferenceSettings, Encoding, EndpointSettings, EndpointUpdate, Feedback,
+    HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
 };
-use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
+use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
 use viaduct_bridge::io::certificate::generate;
 use viaduct_bridge::peers::Site;
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
@@ -31,18 +31,18 @@ const SECONDS: u64 = 20;
 fn main() {
     let certificate = Arc::new(generate());
     let start = Instant::now();
-    let mut shard = Shard::new(
-        Site::ALONE,
-        ShardSettings::default(),
-        certificate.clone(),
-        1,
-    );
+    let mut shard = Shard::new(Site::ALONE, ShardSettings::default(), certificate.clone());
     shard.handle_command(
         start,
         Command::CreateConference {
             conference: CONFERENCE,
-            audio_feedback: Ssrc(1),
-            video_feedback: Ssrc(2),
+            settings: Box::new(ConferenceSettings {
+                created: start,
+                audio_feedback: Ssrc(1),
+                video_feedback: Ssrc(2),
+                lead: 0,
+                members: Vec::new(),
+            }),
         },
     );
     let bridge_address = SocketAddr::from(([198, 51, 100, 1], 10_000));
@@ -67,6 +67,7 @@ fn main() {
             Command::CreateEndpoint {
                 conference: CONFERENCE,
                 endpoint: id.clone(),
+                member: MemberId(u64::from(number)),
                 settings: Box::new(settings),
             },
         );
@@ -126,6 +127,7 @@ fn main() {
                 .expect("all endpoints are here");
         }
         shard.handle_timeout(now);
+        shard.tell_senders(now);
         if measured {
             spent += begin.elapsed();
             packets += shard.stats(now).counters.packets_sent - sent;

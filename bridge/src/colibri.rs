@@ -2,8 +2,8 @@
 //!
 //! The registry of conferences and endpoints lives here. Every request is
 //! answered at once, from the registry alone, and what it means for the media
-//! plane leaves as [`Command`]s in the order in which it was asked; a shard
-//! never refuses one. So a request is answered before anything has happened to
+//! plane leaves by way of [`crate::placement`] as commands in the order in which
+//! it was asked; a shard never refuses one. So a request is answered before anything has happened to
 //! a packet, requests of one conference are first in, first out by construction,
 //! and a meeting that was expired can be created again by the next request.
 //!
@@ -14,7 +14,7 @@
 //! Not offered yet, and refused the way a JVB refuses what its configuration
 //! turns off: relays ("Octo is disabled in configuration.").
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -30,11 +30,12 @@ use viaduct_signalling::jingle;
 
 use crate::candidates::is_private;
 use crate::command::{
-    Candidate, CandidateKind, Codec, Command, Encoding, EndpointSettings, EndpointUpdate,
-    ExpiryReason, Feedback, Fingerprint, ForceMute, HeaderExtension, IceCredentials, Media,
-    MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
+    Candidate, CandidateKind, Codec, Encoding, EndpointSettings, EndpointUpdate, ExpiryReason,
+    Feedback, Fingerprint, ForceMute, HeaderExtension, IceCredentials, Media, MediaType, Payload,
+    RemoteTransport, Setup, Source, VideoType,
 };
-use crate::id::{ConferenceId, EndpointId, SourceName};
+use crate::id::{ConferenceId, EndpointId, MemberId, SourceName};
+use crate::placement::{Dispatch, Placement};
 use crate::rtp::{PayloadType, Ssrc};
 use crate::transport::{local_credentials, sctp};
 
@@ -71,17 +72,10 @@ pub struct Settings {
     pub channel_urls: Vec<String>,
     /// `sctp.enabled`: bridge channels may be data channels.
     pub data_channels: bool,
-    /// Over how many workers conferences are spread.
+    /// Over how many workers conferences are spread, and how many endpoints of
+    /// one a worker gets before others do.
     pub workers: usize,
-}
-
-/// A command with the worker whose shard it is for.
-#[derive(Debug)]
-pub struct Dispatch {
-    pub worker: usize,
-    /// Grows with every command made here; see [`Colibri::endpoint_expired`].
-    pub number: u64,
-    pub command: Command,
+    pub endpoints_per_worker: usize,
 }
 
 /// A refusal without a colibri2 reason.
@@ -102,10 +96,7 @@ pub struct Colibri {
     conferences: BTreeMap<String, Conference>,
     /// Meeting ids by the id in bridge-channel paths.
     meetings: BTreeMap<ConferenceId, String>,
-    /// Endpoints homed on each worker.
-    load: Vec<usize>,
-    dispatches: VecDeque<Dispatch>,
-    number: u64,
+    placement: Placement,
     refuse_conferences: bool,
     totals: Totals,
 }
@@ -113,7 +104,6 @@ pub struct Colibri {
 #[derive(Debug)]
 struct Conference {
     id: ConferenceId,
-    worker: usize,
     audio_feedback: Ssrc,
     video_feedback: Ssrc,
     created: Instant,
@@ -127,8 +117,7 @@ struct Endpoint {
     visitor: bool,
     /// Opens the bridge channel; independent of ICE, stable for life.
     password: String,
-    /// The number of the command that created it.
-    created: u64,
+    member: MemberId,
 }
 
 /// What has been counted since the start.
@@ -157,15 +146,13 @@ pub struct Registered {
 impl Colibri {
     /// An empty registry. All ids and secrets come from `rng`.
     pub fn new(settings: Settings, rng: StdRng) -> Self {
-        let load = vec![0; settings.workers.max(1)];
+        let placement = Placement::new(settings.workers, settings.endpoints_per_worker);
         Self {
             settings,
             rng,
             conferences: BTreeMap::new(),
             meetings: BTreeMap::new(),
-            load,
-            dispatches: VecDeque::new(),
-            number: 0,
+            placement,
             refuse_conferences: false,
             totals: Totals::default(),
         }
@@ -217,17 +204,14 @@ impl Colibri {
         }
     }
 
-    /// A shard dropped an endpoint by itself, having worked off all commands up
-    /// to number `worked_off`. The focus is not told (`focus-bridge` §2.4); its
-    /// next request about the endpoint is answered `unknown_endpoint`.
-    ///
-    /// An endpoint created by a later command is another one of the same name.
+    /// A shard found that an endpoint has gone. The focus is not told
+    /// (`focus-bridge` §2.4); its next request about the endpoint is answered
+    /// `unknown_endpoint`.
     pub fn endpoint_expired(
         &mut self,
         now: Instant,
-        worked_off: u64,
         conference: ConferenceId,
-        endpoint: &EndpointId,
+        member: MemberId,
         reason: ExpiryReason,
     ) {
         let Some(meeting) = self.meetings.get(&conference) else {
@@ -237,15 +221,12 @@ impl Colibri {
             .conferences
             .get_mut(meeting)
             .expect("an id is listed as long as its meeting");
-        if conference
-            .endpoints
-            .get(endpoint)
-            .is_none_or(|e| e.created > worked_off)
-        {
+        let before = conference.endpoints.len();
+        conference.endpoints.retain(|_, e| e.member != member);
+        if conference.endpoints.len() == before {
             return;
         }
-        conference.endpoints.remove(endpoint);
-        self.load[conference.worker] -= 1;
+        self.placement.expire_endpoint(conference.id, member);
         if conference.endpoints.is_empty() {
             conference.empty_since = Some(now);
         }
@@ -264,14 +245,20 @@ impl Colibri {
         endpoint: &EndpointId,
         password: &str,
     ) -> Option<usize> {
-        let conference = self.conferences.get(self.meetings.get(&conference)?)?;
-        let expected = &conference.endpoints.get(endpoint)?.password;
-        same(expected.as_bytes(), password.as_bytes()).then_some(conference.worker)
+        let registered = self.conferences.get(self.meetings.get(&conference)?)?;
+        let Endpoint {
+            password: expected,
+            member,
+            ..
+        } = registered.endpoints.get(endpoint)?;
+        let opens = same(expected.as_bytes(), password.as_bytes());
+        let home = || self.placement.home(conference, *member);
+        opens.then(home).flatten()
     }
 
     /// The commands made since the last call, in order.
     pub fn take_dispatches(&mut self) -> impl Iterator<Item = Dispatch> + '_ {
-        self.dispatches.drain(..)
+        self.placement.take_dispatches()
     }
 
     pub fn totals(&self) -> Totals {
@@ -293,16 +280,6 @@ impl Colibri {
         self.conferences
             .get_mut(meeting)
             .expect("the caller looked the meeting up")
-    }
-
-    fn dispatch(&mut self, worker: usize, command: Command) -> u64 {
-        self.number += 1;
-        self.dispatches.push_back(Dispatch {
-            worker,
-            number: self.number,
-            command,
-        });
-        self.number
     }
 
     fn create_conference(
@@ -351,9 +328,6 @@ impl Colibri {
                 break ssrc;
             }
         };
-        let worker = (0..self.load.len())
-            .min_by_key(|worker| self.load[*worker])
-            .expect("at least one worker");
         tracing::info!(conference = %id, meeting, "conference created");
         tracing::debug!(conference = %id, name = request.name, "conference named");
         self.meetings.insert(id, meeting.clone());
@@ -361,7 +335,6 @@ impl Colibri {
             meeting.clone(),
             Conference {
                 id,
-                worker,
                 audio_feedback,
                 video_feedback,
                 created: now,
@@ -370,14 +343,8 @@ impl Colibri {
             },
         );
         self.totals.conferences_created += 1;
-        self.dispatch(
-            worker,
-            Command::CreateConference {
-                conference: id,
-                audio_feedback,
-                video_feedback,
-            },
-        );
+        self.placement
+            .create_conference(now, id, audio_feedback, video_feedback);
         Ok(())
     }
 
@@ -387,7 +354,6 @@ impl Colibri {
             .remove(meeting)
             .expect("the caller looked the meeting up");
         self.meetings.remove(&conference.id);
-        self.load[conference.worker] -= conference.endpoints.len();
         let lived = now.duration_since(conference.created);
         self.totals.conferences_completed += 1;
         self.totals.conference_seconds += lived.as_secs();
@@ -397,12 +363,7 @@ impl Colibri {
             seconds = lived.as_secs(),
             "conference expired"
         );
-        self.dispatch(
-            conference.worker,
-            Command::ExpireConference {
-                conference: conference.id,
-            },
-        );
+        self.placement.expire_conference(conference.id);
     }
 
     fn apply(
@@ -453,23 +414,17 @@ impl Colibri {
         let id = EndpointId::from(request.id.as_str());
         let mut answer = wire::Endpoint::new(&request.id);
         let conference = self.conference(meeting);
-        let (conference_id, worker) = (conference.id, conference.worker);
-        let known = conference.endpoints.get(&id).map(|e| e.visitor);
+        let conference_id = conference.id;
+        let known = conference.endpoints.get(&id);
+        let known = known.map(|endpoint| (endpoint.visitor, endpoint.member));
         if request.expire {
-            if known.is_some() {
+            if let Some((_, member)) = known {
                 conference.endpoints.remove(&id);
                 if conference.endpoints.is_empty() {
                     conference.empty_since = Some(now);
                 }
-                self.load[worker] -= 1;
                 tracing::debug!(conference = %conference_id, endpoint = %id, "endpoint expired");
-                self.dispatch(
-                    worker,
-                    Command::ExpireEndpoint {
-                        conference: conference_id,
-                        endpoint: id,
-                    },
-                );
+                self.placement.expire_endpoint(conference_id, member);
             }
             answer.expire = true;
             return Ok(answer);
@@ -487,22 +442,22 @@ impl Colibri {
         if let Some(sctp) = sctp {
             self.check_sctp(sctp)?;
         }
-        let visitor = known.unwrap_or(request.muc_role.as_deref() == Some("visitor"));
+        let asked = || request.muc_role.as_deref() == Some("visitor");
+        let visitor = known.map_or_else(asked, |(visitor, _)| visitor);
         let update = update(request)?;
         if visitor && update.sources.as_ref().is_some_and(|s| !s.is_empty()) {
             return Err(bad_request("Visitors cannot have sources."));
         }
-        if request.create {
-            answer.transport = Some(self.create_endpoint(meeting, request, visitor));
-        }
-        self.dispatch(
-            worker,
-            Command::UpdateEndpoint {
-                conference: conference_id,
-                endpoint: id,
-                update: Box::new(update),
-            },
-        );
+        let member = match known {
+            Some((_, member)) => member,
+            None => {
+                let (member, transport) = self.create_endpoint(meeting, request, visitor);
+                answer.transport = Some(transport);
+                member
+            }
+        };
+        self.placement
+            .update_endpoint(conference_id, member, update);
         Ok(answer)
     }
 
@@ -564,13 +519,11 @@ impl Colibri {
         meeting: &str,
         request: &wire::Endpoint,
         visitor: bool,
-    ) -> wire::Transport {
+    ) -> (MemberId, wire::Transport) {
         let id = EndpointId::from(request.id.as_str());
-        let (conference, worker) = {
-            let conference = self.conference(meeting);
-            (conference.id, conference.worker)
-        };
-        let local_ice = self.credentials(worker);
+        let conference = self.conference(meeting).id;
+        let home = self.placement.next_home(conference);
+        let local_ice = self.credentials(home);
         let password = Alphanumeric.sample_string(&mut self.rng, 24);
         let controlling = request
             .transport
@@ -598,15 +551,9 @@ impl Colibri {
             visitor,
         });
         tracing::debug!(%conference, endpoint = %id, visitor, "endpoint created");
-        let created = self.dispatch(
-            worker,
-            Command::CreateEndpoint {
-                conference,
-                endpoint: id.clone(),
-                settings,
-            },
-        );
-        self.load[worker] += 1;
+        let member = self
+            .placement
+            .create_endpoint(conference, id.clone(), home, settings);
         self.totals.endpoints += 1;
         self.totals.visitors += u64::from(visitor);
         let conference = self.conference(meeting);
@@ -616,10 +563,10 @@ impl Colibri {
             Endpoint {
                 visitor,
                 password,
-                created,
+                member,
             },
         );
-        transport
+        (member, transport)
     }
 
     /// Fresh ICE credentials. They name the worker, so that a check finds its
@@ -1041,6 +988,8 @@ mod tests {
     use viaduct_signalling::xml::{self, Element};
 
     use super::*;
+    use crate::command::Command;
+    use crate::placement::ENDPOINTS_PER_WORKER;
 
     fn settings() -> Settings {
         Settings {
@@ -1063,6 +1012,7 @@ mod tests {
             channel_urls: vec!["wss://meet.example/colibri-ws/jvb1/".into()],
             data_channels: true,
             workers: 1,
+            endpoints_per_worker: ENDPOINTS_PER_WORKER,
         }
     }
 
@@ -1417,20 +1367,24 @@ mod tests {
         bridge
             .handle(now, &request(M, &create("b")))
             .expect("created");
-        let seen = bridge.number;
         let conference = bridge.conferences["m"].id;
         let a = EndpointId::from("a");
+        let member = |bridge: &Colibri| bridge.conferences["m"].endpoints[&a].member;
+        let first = member(&bridge);
         bridge
             .handle(now, &request(M, "<endpoint id='a' expire='true'/>"))
             .expect("expired");
         bridge
             .handle(now, &request(M, &create("a")))
             .expect("created again");
-        bridge.endpoint_expired(now, seen, conference, &a, ExpiryReason::IceFailed);
+        decided(&mut bridge);
+        bridge.endpoint_expired(now, conference, first, ExpiryReason::IceFailed);
         assert_eq!(bridge.registered().endpoints, 2);
-        let all = bridge.number;
-        bridge.endpoint_expired(now, all, conference, &a, ExpiryReason::IceFailed);
+        assert!(decided(&mut bridge).is_empty());
+        let second = member(&bridge);
+        bridge.endpoint_expired(now, conference, second, ExpiryReason::IceFailed);
         assert_eq!(bridge.registered().endpoints, 1);
+        assert_eq!(decided(&mut bridge), ["ExpireEndpoint"]);
         let error = refusal(&mut bridge, M, "<endpoint id='a'><sources/></endpoint>");
         assert_eq!(error.condition, Condition::ItemNotFound);
     }
@@ -1546,32 +1500,6 @@ mod tests {
             ]
         );
         assert!(update.transport.is_none() && update.media.is_none());
-    }
-
-    #[test]
-    fn conferences_go_to_the_worker_with_the_fewest_endpoints() {
-        let mut bridge = Colibri::new(
-            Settings {
-                workers: 2,
-                ..settings()
-            },
-            StdRng::seed_from_u64(7),
-        );
-        let mut homes = Vec::new();
-        for meeting in ["m", "n", "o"] {
-            let attributes = format!("meeting-id='{meeting}' create='true'");
-            bridge
-                .handle(Instant::now(), &request(&attributes, &create("a")))
-                .expect("created");
-            homes.push(bridge.conferences[meeting].worker);
-            if meeting == "m" {
-                bridge
-                    .handle(Instant::now(), &request("meeting-id='m'", &create("b")))
-                    .expect("created");
-            }
-        }
-        assert_eq!(homes, [0, 1, 1]);
-        assert_eq!(bridge.load, [2, 2]);
     }
 
     /// Element names and attributes, with the values that are not this bridge's

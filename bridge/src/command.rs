@@ -6,27 +6,46 @@
 //! the order in which they were made.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
-use crate::id::{ChannelId, ConferenceId, EndpointId, SourceName};
+use crate::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
 use crate::rtp::{PayloadType, Ssrc};
 
 /// A change to the conferences of one shard.
+///
+/// A conference has a part on each shard on which some of its endpoints are
+/// homed. Every part is told of all endpoints and sources, in the same order.
 #[derive(Debug)]
 pub enum Command {
-    /// A conference begins. Its feedback SSRCs are the sender of all RTCP that
-    /// this bridge makes itself (sources `jvb-a0`, `jvb-v0`).
+    /// A conference, or another part of one, begins.
     CreateConference {
         conference: ConferenceId,
-        audio_feedback: Ssrc,
-        video_feedback: Ssrc,
+        settings: Box<ConferenceSettings>,
     },
-    /// A conference and all its endpoints end.
+    /// A conference, or this part of it, ends with all its endpoints.
     ExpireConference { conference: ConferenceId },
-    /// An endpoint joins. ICE starts once its remote credentials are known.
+    /// An endpoint joins here. ICE starts once its remote credentials are known.
     CreateEndpoint {
         conference: ConferenceId,
         endpoint: EndpointId,
+        member: MemberId,
         settings: Box<EndpointSettings>,
+    },
+    /// An endpoint joins elsewhere.
+    RemoteJoined {
+        conference: ConferenceId,
+        endpoint: Box<RemoteEndpoint>,
+    },
+    /// All sources of an endpoint that is homed elsewhere.
+    RemoteSources {
+        conference: ConferenceId,
+        member: MemberId,
+        sources: Vec<Source>,
+    },
+    /// An endpoint that was homed elsewhere leaves.
+    RemoteLeft {
+        conference: ConferenceId,
+        member: MemberId,
     },
     /// Something about an endpoint changed; `None` leaves a part as it is.
     UpdateEndpoint {
@@ -60,6 +79,32 @@ pub enum Command {
     },
 }
 
+/// What a part of a conference is created with.
+#[derive(Clone, Debug)]
+pub struct ConferenceSettings {
+    /// When its first part began, from which all parts count.
+    pub created: Instant,
+    /// The senders of all RTCP that this bridge makes itself (sources `jvb-a0`,
+    /// `jvb-v0`).
+    pub audio_feedback: Ssrc,
+    pub video_feedback: Ssrc,
+    /// The shard whose part decides who speaks. It lasts as long as the
+    /// conference.
+    pub lead: usize,
+    /// Who is there already, in the order in which they joined.
+    pub members: Vec<RemoteEndpoint>,
+}
+
+/// An endpoint that is homed on another shard.
+#[derive(Clone, Debug)]
+pub struct RemoteEndpoint {
+    pub member: MemberId,
+    pub id: EndpointId,
+    /// That shard's number.
+    pub home: usize,
+    pub sources: Vec<Source>,
+}
+
 /// What an endpoint is created with.
 #[derive(Clone, Debug)]
 pub struct EndpointSettings {
@@ -82,7 +127,8 @@ pub struct EndpointUpdate {
     pub media: Option<Vec<Media>>,
     /// The client's side of ICE and DTLS.
     pub transport: Option<RemoteTransport>,
-    /// All sources of the endpoint: replaces what was known.
+    /// All sources of the endpoint: replaces what was known. No SSRC is another
+    /// source's in the conference.
     pub sources: Option<Vec<Source>>,
     /// lastN until the first `ReceiverVideoConstraints`; -1 is unlimited.
     pub initial_last_n: Option<i32>,
@@ -255,10 +301,10 @@ pub enum Event {
         channel: ChannelId,
         reason: ChannelCloseReason,
     },
-    /// The shard dropped an endpoint by itself.
+    /// An endpoint has gone without a word: expire it.
     EndpointExpired {
         conference: ConferenceId,
-        endpoint: EndpointId,
+        member: MemberId,
         reason: ExpiryReason,
     },
     /// An endpoint can send and receive media: ICE connected, DTLS done, and
@@ -282,7 +328,7 @@ pub enum ChannelCloseReason {
     EndpointClosed,
 }
 
-/// Why a shard dropped an endpoint without being told.
+/// Why an endpoint is taken to have gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryReason {
     IceFailed,

@@ -16,8 +16,10 @@ use viaduct_signalling::jid::BareJid;
 use viaduct_signalling::session::Security;
 
 use crate::candidates::{Harvest, StaticMapping};
+use crate::colibri::MAX_ENDPOINTS;
 use crate::lifecycle::ShutdownSettings;
 use crate::peers::MAX_WORKERS;
+use crate::placement::ENDPOINTS_PER_WORKER;
 use crate::settings::ShardSettings;
 
 /// Where the kept id lies, unless systemd or the file names another directory.
@@ -58,6 +60,9 @@ pub struct Config {
     /// `viaduct.bridge.workers`: threads that carry media; as many as there are
     /// CPUs to run on, if it is not set.
     pub workers: Option<usize>,
+    /// `viaduct.bridge.endpoints-per-worker`: how many endpoints of one
+    /// conference a worker gets before others do.
+    pub endpoints_per_worker: usize,
     /// `viaduct.bridge.state-dir`: where the kept id lies.
     pub state_dir: StateDir,
     /// What is not wrong, but not going to be what the file says.
@@ -207,6 +212,11 @@ impl Config {
             ),
             shard: shard(file, &bridge),
             workers: ours.optional_integer("workers", 1..=MAX_WORKERS),
+            endpoints_per_worker: ours.integer(
+                "endpoints-per-worker",
+                ENDPOINTS_PER_WORKER,
+                1..=MAX_ENDPOINTS,
+            ),
             state_dir: match (ours.path("state-dir"), state_directory) {
                 (Some(path), _) => StateDir::Named(path),
                 (None, Some(path)) => StateDir::Default(path),

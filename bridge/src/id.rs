@@ -51,3 +51,9 @@ impl From<&str> for SourceName {
 /// word about a replaced connection is told from one about its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(pub u64);
+
+/// An endpoint by number, never used twice on a bridge, so that late word about
+/// one that left is told from word about another of the same name. Who joined
+/// earlier has the smaller number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberId(pub u64);

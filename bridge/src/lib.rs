@@ -10,7 +10,7 @@
 //! The path of a control request:
 //!
 //! `io/xmpp or io/http > colibri (answers at once, from its own registry) >
-//! command > shard`
+//! placement (which shards) > command > shard`
 //!
 //! Only [`io`] names a socket, a clock, a task or a random source. Everything
 //! else takes bytes and `now` and hands out what to do.
@@ -29,6 +29,7 @@ pub mod io;
 pub mod lifecycle;
 pub mod outbox;
 pub mod peers;
+pub mod placement;
 pub mod projection;
 pub mod receive;
 pub mod rtcp;

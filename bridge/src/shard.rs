@@ -20,16 +20,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use tracing::{debug, info};
 
-use crate::command::{CandidateKind, Command, EndpointSettings, Event};
-use crate::conference::{AddressChange, Conference, TICK, Turn};
-use crate::id::{ConferenceId, EndpointId};
+use crate::command::{CandidateKind, Command, ConferenceSettings, EndpointSettings, Event};
+use crate::conference::{AddressChange, Conference, Turn};
+use crate::id::{ConferenceId, EndpointId, MemberId};
 use crate::outbox::Outbox;
-use crate::peers::{PeerMessage, Site};
-use crate::receive::FeedbackSsrcs;
+use crate::peers::{PeerMessage, PeerOutbox, Published, Site};
 use crate::settings::ShardSettings;
 use crate::stats::{Counters, DropCause, Gauges, ShardStats};
 use crate::transport::{Certificate, Transport, demux, worker_of};
@@ -78,10 +75,11 @@ type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// A conference with what the shard keeps about its endpoints.
 struct Seat {
-    id: ConferenceId,
     conference: Conference,
     endpoints: BTreeMap<usize, Tenant>,
     armed: Option<Instant>,
+    /// It is in the list of those that are.
+    unsettled: bool,
 }
 
 /// What the shard keeps about an endpoint.
@@ -97,7 +95,6 @@ pub struct Shard {
     site: Site,
     settings: ShardSettings,
     certificate: Arc<Certificate>,
-    random: SmallRng,
     seats: Vec<Option<Box<Seat>>>,
     conferences: BTreeMap<ConferenceId, usize>,
     addresses: Lookup<SocketAddr, Owned>,
@@ -110,24 +107,20 @@ pub struct Shard {
     events: VecDeque<Event>,
     counters: Counters,
     address_changes: Vec<AddressChange>,
-    /// What the other shards are to be told.
-    told: Vec<(usize, PeerMessage)>,
     rearm: Vec<usize>,
+    /// For the other shards.
+    peers: PeerOutbox,
+    /// Conferences whose receivers may want something else than was told.
+    unsettled: Vec<usize>,
 }
 
 impl Shard {
-    /// An empty shard. Two with the same seed, given the same, do the same.
-    pub fn new(
-        site: Site,
-        settings: ShardSettings,
-        certificate: Arc<Certificate>,
-        seed: u64,
-    ) -> Self {
+    /// An empty shard. Two that are given the same do the same.
+    pub fn new(site: Site, settings: ShardSettings, certificate: Arc<Certificate>) -> Self {
         Self {
             site,
             settings,
             certificate,
-            random: SmallRng::seed_from_u64(seed),
             seats: Vec::new(),
             conferences: BTreeMap::new(),
             addresses: Lookup::default(),
@@ -138,8 +131,9 @@ impl Shard {
             events: VecDeque::new(),
             counters: Counters::default(),
             address_changes: Vec::new(),
-            told: Vec::new(),
             rearm: Vec::new(),
+            peers: PeerOutbox::default(),
+            unsettled: Vec::new(),
         }
     }
 
@@ -169,23 +163,40 @@ impl Shard {
         local: SocketAddr,
         from: SocketAddr,
         datagram: &mut [u8],
-    ) {
-        self.counters.datagrams_handed_over += 1;
+    ) -> Result<(), DropCause> {
         match self.handle_datagram(now, local, from, datagram) {
-            Ok(()) => {}
-            Err(Misdirected::Shard(_)) => self.count_drop(DropCause::UnknownAddress),
-            Err(Misdirected::Nobody(cause)) => self.count_drop(cause),
+            Ok(()) => {
+                self.counters.datagrams_handed_over += 1;
+                Ok(())
+            }
+            Err(Misdirected::Shard(_)) => Err(DropCause::UnknownAddress),
+            Err(Misdirected::Nobody(cause)) => Err(cause),
         }
     }
 
     /// Counts what was dropped on its way to or from this shard.
     pub fn count_drop(&mut self, cause: DropCause) {
-        self.counters.drops[cause] += 1;
+        self.count_drops(cause, 1);
+    }
+
+    /// As [`Self::count_drop`], of so many.
+    pub fn count_drops(&mut self, cause: DropCause, count: u64) {
+        self.counters.drops[cause] += count;
     }
 
     /// Takes another shard's word.
-    pub fn handle_peer(&mut self, from: usize, message: PeerMessage) {
+    pub fn handle_peer(&mut self, now: Instant, from: usize, message: PeerMessage) {
         match message {
+            PeerMessage::Part { conference, news } => {
+                // Of one that has ended here, nothing is of use any more.
+                let Some(&at) = self.conferences.get(&conference) else {
+                    return;
+                };
+                self.with(now, at, |conference, turn| {
+                    conference.handle_news(turn, from, news);
+                });
+                self.arm(now, at, None);
+            }
             PeerMessage::AddressBound { address, since } => {
                 let owned = Owned {
                     home: Home::Shard(from),
@@ -202,9 +213,43 @@ impl Shard {
         }
     }
 
-    /// What the other shards are to be told, each with its number.
-    pub fn take_peer_messages(&mut self) -> impl Iterator<Item = (usize, PeerMessage)> {
-        self.told.drain(..)
+    /// Takes a packet that another shard published for this one.
+    pub fn handle_published(&mut self, now: Instant, head: Published, packet: &[u8]) {
+        let Some(&at) = self.conferences.get(&head.conference) else {
+            self.count_drop(DropCause::UnwantedPublished);
+            return;
+        };
+        self.with(now, at, |conference, turn| {
+            conference.handle_published(turn, head, packet);
+        });
+        self.arm(now, at, None);
+    }
+
+    /// Tells other shards what is wanted here of sources that are homed there.
+    /// To be called once all there was to handle has been, and before
+    /// [`Self::tell_senders`].
+    pub fn tell_homes(&mut self, now: Instant) {
+        for at in 0..self.unsettled.len() {
+            self.with(now, self.unsettled[at], Conference::tell_homes);
+        }
+    }
+
+    /// Tells senders here what is wanted of them.
+    pub fn tell_senders(&mut self, now: Instant) {
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        for at in unsettled.drain(..) {
+            if let Some(Some(seat)) = self.seats.get_mut(at) {
+                seat.unsettled = false;
+            }
+            self.with(now, at, Conference::tell_senders);
+        }
+        // The list is empty: nothing above unsettles a conference again.
+        self.unsettled = unsettled;
+    }
+
+    /// What there is for the other shards.
+    pub fn peers(&mut self) -> &mut PeerOutbox {
+        &mut self.peers
     }
 
     /// Carries out a command. One about something that is not there any more
@@ -214,21 +259,33 @@ impl Shard {
         match command {
             Command::CreateConference {
                 conference,
-                audio_feedback,
-                video_feedback,
-            } => {
-                let bridge = FeedbackSsrcs {
-                    audio: audio_feedback,
-                    video: video_feedback,
-                };
-                self.create_conference(now, conference, bridge);
-            }
+                settings,
+            } => self.create_conference(now, conference, *settings),
             Command::ExpireConference { conference } => self.expire_conference(now, conference),
             Command::CreateEndpoint {
                 conference,
                 endpoint,
+                member,
                 settings,
-            } => self.create_endpoint(now, conference, endpoint, &settings),
+            } => self.create_endpoint(now, conference, (member, endpoint), &settings),
+            Command::RemoteJoined {
+                conference,
+                endpoint,
+            } => self.with_conference(now, conference, |conference, turn| {
+                conference.join_elsewhere(turn, *endpoint);
+            }),
+            Command::RemoteSources {
+                conference,
+                member,
+                sources,
+            } => self.with_conference(now, conference, |conference, turn| {
+                conference.set_sources_elsewhere(turn, member, sources);
+            }),
+            Command::RemoteLeft { conference, member } => {
+                self.with_conference(now, conference, |conference, turn| {
+                    conference.leave_elsewhere(turn, member);
+                });
+            }
             Command::UpdateEndpoint {
                 conference,
                 endpoint,
@@ -360,7 +417,7 @@ impl Shard {
 
     fn tell_all(&mut self, message: PeerMessage) {
         for number in self.site.others() {
-            self.told.push((number, message.clone()));
+            self.peers.tell(number, message.clone());
         }
     }
 
@@ -373,20 +430,13 @@ impl Shard {
         forgotten
     }
 
-    fn create_conference(&mut self, now: Instant, id: ConferenceId, bridge: FeedbackSsrcs) {
+    fn create_conference(&mut self, now: Instant, id: ConferenceId, settings: ConferenceSettings) {
         if self.conferences.contains_key(&id) {
             debug!(conference = %id, "conference is there already");
             return;
         }
         info!(conference = %id, "conference created");
-        // Conferences that begin together need not look around together.
-        let lead = self.random.random_range(Duration::ZERO..TICK);
-        let seat = Box::new(Seat {
-            id,
-            conference: Conference::new(now, lead, id, bridge),
-            endpoints: BTreeMap::new(),
-            armed: None,
-        });
+        let conference = Conference::new(now, self.site.number, id, &settings);
         let at = match self.seats.iter().position(Option::is_none) {
             Some(at) => at,
             None => {
@@ -394,8 +444,18 @@ impl Shard {
                 self.seats.len() - 1
             }
         };
-        self.seats[at] = Some(seat);
+        self.seats[at] = Some(Box::new(Seat {
+            conference,
+            endpoints: BTreeMap::new(),
+            armed: None,
+            unsettled: false,
+        }));
         self.conferences.insert(id, at);
+        self.with(now, at, |conference, turn| {
+            for member in settings.members {
+                conference.join_elsewhere(turn, member);
+            }
+        });
         self.arm(now, at, None);
     }
 
@@ -416,11 +476,11 @@ impl Shard {
         &mut self,
         now: Instant,
         conference: ConferenceId,
-        id: EndpointId,
+        endpoint: (MemberId, EndpointId),
         settings: &EndpointSettings,
     ) {
         let Some(&at) = self.conferences.get(&conference) else {
-            debug!(%conference, endpoint = %id, "no such conference");
+            debug!(%conference, endpoint = %endpoint.1, "no such conference");
             return;
         };
         let local: Vec<SocketAddr> = settings
@@ -432,7 +492,7 @@ impl Shard {
         let transport = Transport::new(now, settings, self.certificate.clone(), &local);
         let mut place = None;
         self.with(now, at, |conference, turn| {
-            place = conference.join(turn, id, settings.visitor, transport);
+            place = conference.join(turn, endpoint, settings.visitor, transport);
         });
         let (Some(slot), Some(seat)) = (place, &mut self.seats[at]) else {
             return;
@@ -463,10 +523,15 @@ impl Shard {
             outbox: &mut self.outbox,
             events: &mut self.events,
             counters: &mut self.counters,
+            peers: &mut self.peers,
             addresses: &mut self.address_changes,
             rearm: &mut self.rearm,
         };
         work(&mut seat.conference, &mut turn);
+        let unsettled = seat.conference.is_unsettled();
+        if unsettled && !std::mem::replace(&mut seat.unsettled, unsettled) {
+            self.unsettled.push(at);
+        }
         let mut changes = std::mem::take(&mut self.address_changes);
         for change in changes.drain(..) {
             self.change_address(now, at, change);
@@ -500,6 +565,20 @@ impl Shard {
         } else if self.forget_address(address, |held| held == home) {
             self.tell_all(PeerMessage::AddressForgotten { address });
         }
+    }
+
+    fn with_conference(
+        &mut self,
+        now: Instant,
+        conference: ConferenceId,
+        work: impl FnOnce(&mut Conference, &mut Turn<'_>),
+    ) {
+        let Some(&at) = self.conferences.get(&conference) else {
+            debug!(%conference, "no such conference");
+            return;
+        };
+        self.with(now, at, work);
+        self.arm(now, at, None);
     }
 
     fn with_endpoint(
@@ -572,17 +651,7 @@ impl Shard {
                 conference.handle_endpoint_timeout(turn, slot);
             });
         } else {
-            let mut expired = false;
-            self.with(now, at, |conference, turn| {
-                for (slot, reason) in conference.handle_timeout(turn) {
-                    expired = true;
-                    conference.expire(turn, slot, reason);
-                }
-            });
-            if let (true, Some(seat)) = (expired, &self.seats[at]) {
-                let id = seat.id;
-                self.forget_gone(id);
-            }
+            self.with(now, at, Conference::handle_timeout);
         }
         self.arm(now + MIN_REARM, at, place.endpoint);
     }

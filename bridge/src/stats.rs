@@ -69,6 +69,12 @@ pub enum DropCause {
     ChannelMessage,
     /// A datagram of another worker's endpoint, for which its queue had no room.
     HandoverFull,
+    /// A packet published for another worker, for which its queue had no room.
+    PublishFull,
+    /// A packet published for this worker, of a source that has gone meanwhile.
+    UnwantedPublished,
+    /// Word for another worker that is too far behind to be told all.
+    PeerBehind,
     /// SCTP or DCEP that is malformed, beyond a bound, or was not offered.
     Sctp,
     /// A bridge-channel message to a client that takes none of those before.
@@ -77,7 +83,7 @@ pub enum DropCause {
 
 impl DropCause {
     /// All causes with the names under which they are published.
-    pub const ALL: [(Self, &'static str); 32] = [
+    pub const ALL: [(Self, &'static str); 35] = [
         (Self::UnknownAddress, "unknown_address"),
         (Self::UnknownUfrag, "unknown_ufrag"),
         (Self::Stun, "stun"),
@@ -108,14 +114,23 @@ impl DropCause {
         (Self::KeyframeUnknownSsrc, "keyframe_unknown_ssrc"),
         (Self::ChannelMessage, "channel_message"),
         (Self::HandoverFull, "handover_full"),
+        (Self::PublishFull, "publish_full"),
+        (Self::UnwantedPublished, "unwanted_published"),
+        (Self::PeerBehind, "peer_behind"),
         (Self::Sctp, "sctp"),
         (Self::ChannelBehind, "channel_behind"),
     ];
 }
 
 /// Drops by cause.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drops([u64; DropCause::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self([0; DropCause::ALL.len()])
+    }
+}
 
 impl Drops {
     /// Every cause by name with its count, in the order of [`DropCause::ALL`].
@@ -161,6 +176,7 @@ impl ShardStats {
     pub fn add(&mut self, other: &Self) {
         let (mine, theirs) = (&mut self.counters, &other.counters);
         mine.datagrams_handed_over += theirs.datagrams_handed_over;
+        mine.packets_published += theirs.packets_published;
         mine.packets_received += theirs.packets_received;
         mine.packets_sent += theirs.packets_sent;
         mine.bytes_received += theirs.bytes_received;
@@ -194,6 +210,7 @@ impl ShardStats {
         mine.drops.add(&theirs.drops);
         let (mine, theirs) = (&mut self.gauges, &other.gauges);
         mine.conferences += theirs.conferences;
+        mine.conference_parts += theirs.conference_parts;
         mine.inactive_conferences += theirs.inactive_conferences;
         mine.p2p_conferences += theirs.p2p_conferences;
         mine.largest_conference = mine.largest_conference.max(theirs.largest_conference);
@@ -214,8 +231,11 @@ impl ShardStats {
 /// Counters since the start of the shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Datagrams of whatever kind that came to another shard and were handed over.
+    /// Datagrams of whatever kind that came to another shard, were handed over and
+    /// found their endpoint.
     pub datagrams_handed_over: u64,
+    /// RTP packets published for other shards, as often as for one of them.
+    pub packets_published: u64,
     /// RTP packets received from and sent to endpoints.
     pub packets_received: u64,
     pub packets_sent: u64,
@@ -271,6 +291,8 @@ pub struct Counters {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
     pub conferences: u32,
+    /// Parts of conferences: as many as there are shards with endpoints of each.
+    pub conference_parts: u32,
     /// Conferences in which nobody sends.
     pub inactive_conferences: u32,
     /// Conferences of two who talk to each other directly.

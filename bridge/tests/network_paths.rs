@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use client::{BridgeSide, Client, credentials, fingerprint, host};
 use viaduct_bridge::command::{
-    Codec, Command, Encoding, EndpointSettings, EndpointUpdate, Feedback, HeaderExtension, Media,
-    MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
+    Codec, Command, ConferenceSettings, Encoding, EndpointSettings, EndpointUpdate, Feedback,
+    HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
 };
-use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
+use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
 use viaduct_bridge::io::certificate;
 use viaduct_bridge::io::udp::Sockets;
 use viaduct_bridge::peers::Site;
@@ -88,12 +88,16 @@ impl Call {
             Site::ALONE,
             ShardSettings::default(),
             Arc::clone(&certificate),
-            1,
         );
         let create = Command::CreateConference {
             conference: CONFERENCE,
-            audio_feedback: Ssrc(1),
-            video_feedback: Ssrc(2),
+            settings: Box::new(ConferenceSettings {
+                created: start,
+                audio_feedback: Ssrc(1),
+                video_feedback: Ssrc(2),
+                lead: 0,
+                members: Vec::new(),
+            }),
         };
         shard.handle_command(start, create);
         Some(Self {
@@ -124,6 +128,7 @@ impl Call {
         self.command(Command::CreateEndpoint {
             conference: CONFERENCE,
             endpoint: EndpointId::from(id),
+            member: MemberId(u64::from(number)),
             settings: Box::new(settings),
         });
         let own = Arc::new(certificate::generate());

@@ -2,10 +2,12 @@
 //! it decides: projections aim for their layers, receivers learn what they get,
 //! senders what is wanted of them.
 
+use super::parts::height_order;
+use super::sources::Ties;
 use super::{Conference, Turn};
 use crate::allocation::{VideoSource, decide};
 use crate::channel;
-use crate::command::{Encoding, MediaType};
+use crate::command::Encoding;
 use crate::projection::LayerIndex;
 use crate::receive::keyframe::Asker;
 
@@ -24,7 +26,7 @@ struct Offer {
 impl Conference {
     /// Decides anew for one receiver, or for all.
     pub(super) fn allocate(&mut self, turn: &mut Turn<'_>, only: Option<usize>) {
-        let offers = self.offers(turn);
+        let offers = self.offers();
         let receivers = match only {
             Some(slot) => slot..slot + 1,
             None => {
@@ -35,30 +37,29 @@ impl Conference {
         for slot in receivers {
             self.allocate_for(turn, slot, &offers);
         }
-        self.tell_senders(turn);
+        self.unsettled = true;
     }
 
     /// All video sources in speech order.
-    fn offers(&mut self, turn: &Turn<'_>) -> Vec<Offer> {
+    fn offers(&self) -> Vec<Offer> {
         let mut offers = Vec::new();
-        for &owner in self.speakers.order() {
-            let Some(endpoint) = &mut self.endpoints[owner] else {
+        for &owner in self.floor.order().list() {
+            let Some(member) = &self.members[owner] else {
                 continue;
             };
-            let id = endpoint.id.clone();
-            for placed in endpoint.uplink.sources_mut() {
-                if placed.source.media_type != MediaType::Video {
+            for &place in &member.sources {
+                let Some(placed) = self.sources[place].as_ref().filter(|p| p.is_video()) else {
                     continue;
-                }
-                let (layers, sizes) = placed.layers.list(turn.now).into_iter().unzip();
+                };
+                let (layers, sizes) = placed.layers.layers.iter().copied().unzip();
                 offers.push(Offer {
                     owner,
                     encoding: placed.source.encodings[0],
                     layers,
                     source: VideoSource {
-                        key: placed.slot,
+                        key: place,
                         name: placed.source.name.clone(),
-                        owner: id.clone(),
+                        owner: member.id.clone(),
                         video_type: placed.source.video_type,
                         layers: sizes,
                     },
@@ -123,7 +124,8 @@ impl Conference {
             places.sort_unstable();
             places
         };
-        let changed = sorted(&endpoint.forwarded) != sorted(&forwarded);
+        let retell = std::mem::take(&mut endpoint.retell_forwarded);
+        let changed = retell || sorted(&endpoint.forwarded) != sorted(&forwarded);
         endpoint.forwarded = forwarded;
         if changed {
             self.send_forwarded(turn, slot);
@@ -131,61 +133,63 @@ impl Conference {
     }
 
     /// Tells senders the greatest height anyone wants of their sources, where
-    /// that has changed.
-    ///
-    /// Receivers that have not asked for anything yet do not count, and while
-    /// none has, nothing is said: a sender told 0 stops encoding and takes its
-    /// time to begin again, only because a receiver was still connecting.
-    fn tell_senders(&mut self, turn: &mut Turn<'_>) {
+    /// that has changed. To be called once all there was to handle has been:
+    /// what some receivers cease to want may be what others begin to.
+    pub fn tell_senders(&mut self, turn: &mut Turn<'_>) {
+        if !std::mem::take(&mut self.unsettled) {
+            return;
+        }
         for place in 0..self.sources.len() {
-            let Some(placed) = &self.sources[place] else {
+            let here = self.watch(place).height;
+            let Some(placed) = &mut self.sources[place] else {
                 continue;
             };
-            if placed.media_type != MediaType::Video {
+            if !placed.is_video() {
                 continue;
             }
-            let owner = placed.owner;
-            let wanted = self
-                .endpoints
-                .iter()
-                .enumerate()
-                .filter(|(slot, _)| *slot != owner)
-                .filter_map(|(_, endpoint)| endpoint.as_ref())
-                .filter(|endpoint| endpoint.constraints.spoken)
-                .map(|endpoint| endpoint.granted.get(&place).copied().unwrap_or(0))
-                // -1 is unlimited, the greatest of all.
-                .max_by_key(|height| *height as u32);
-            let wanted = wanted.or(placed.wanted.map(|_| 0));
-            if wanted == placed.wanted {
+            let Ties::Here {
+                wanted, watches, ..
+            } = &mut placed.ties
+            else {
                 continue;
+            };
+            let elsewhere = watches.values().map(|watch| watch.height);
+            let all = elsewhere.chain([here]).flatten();
+            // Nothing is said while nobody has asked for anything.
+            let greatest = all
+                .max_by_key(|height| height_order(*height))
+                .or(wanted.map(|_| 0));
+            if std::mem::replace(wanted, greatest) != greatest {
+                self.send_wanted(turn, place);
             }
-            if let Some(placed) = &mut self.sources[place] {
-                placed.wanted = wanted;
-            }
-            self.send_wanted(turn, place);
+        }
+    }
+
+    /// The greatest height of a source that its sender was told.
+    pub(super) fn wanted(&self, place: usize) -> Option<i32> {
+        match self.sources[place].as_ref()?.ties {
+            Ties::Here { wanted, .. } => wanted,
+            Ties::Elsewhere { .. } => None,
         }
     }
 
     /// Tells the sender of a source what is wanted of it.
     pub(super) fn send_wanted(&mut self, turn: &mut Turn<'_>, place: usize) {
-        let Some(placed) = &self.sources[place] else {
+        let (Some(placed), Some(wanted)) = (&self.sources[place], self.wanted(place)) else {
             return;
         };
-        let Some(wanted) = placed.wanted else { return };
         let owner = placed.owner;
-        let text = channel::sender_source_constraints(&placed.name, wanted);
+        let text = channel::sender_source_constraints(&placed.source.name, wanted);
         self.send(turn, owner, text);
         let older = self.endpoints[owner].as_ref().is_some_and(|e| e.older);
-        if older {
-            let greatest = self
+        if let (true, Some(member)) = (older, &self.members[owner]) {
+            let heights = member
                 .sources
                 .iter()
-                .flatten()
-                .filter(|placed| placed.owner == owner)
-                .filter_map(|placed| placed.wanted)
-                .max_by_key(|height| *height as u32)
-                .unwrap_or(0);
-            self.send(turn, owner, channel::sender_video_constraints(greatest));
+                .filter_map(|place| self.wanted(*place));
+            let greatest = heights.max_by_key(|height| height_order(*height));
+            let text = channel::sender_video_constraints(greatest.unwrap_or(0));
+            self.send(turn, owner, text);
         }
     }
 
@@ -198,9 +202,9 @@ impl Conference {
             let placed = |place: &usize| self.sources.get(*place)?.as_ref();
             endpoint.forwarded.iter().filter_map(placed)
         };
-        let text = channel::forwarded_sources(places().map(|placed| &placed.name));
+        let text = channel::forwarded_sources(places().map(|placed| &placed.source.name));
         let older = endpoint.older.then(|| {
-            let owners = places().filter_map(|placed| self.endpoints[placed.owner].as_ref());
+            let owners = places().filter_map(|placed| self.members[placed.owner].as_ref());
             channel::last_n_endpoints(owners.map(|owner| &owner.id))
         });
         self.send(turn, slot, text);

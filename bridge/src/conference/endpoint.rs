@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::channels::Channels;
 use crate::allocation::Constraints;
 use crate::channel::AudioSubscription;
-use crate::command::{ExpiryReason, ForceMute, VideoType};
+use crate::command::{ExpiryReason, ForceMute};
 use crate::formats::Formats;
 use crate::id::EndpointId;
 use crate::outbox::Outbox;
@@ -16,10 +16,6 @@ use crate::send::{Downlink, Wire};
 use crate::settings::ShardSettings;
 use crate::stats::Counters;
 use crate::transport::{ChannelEvent, DataChannel, Transport};
-
-/// Video types remembered for sources not signalled yet; beyond it a message
-/// about yet another source is ignored.
-const MAX_VIDEO_TYPES: usize = 64;
 
 /// The way to a client: its transport, with what is asked of it for each packet
 /// kept at hand, and the data channel on it, if one was offered.
@@ -155,20 +151,20 @@ pub(super) struct Endpoint {
     pub(super) older: bool,
     pub(super) constraints: Constraints,
     pub(super) audio: AudioSubscription,
-    /// What the client said its sources show, by name.
-    pub(super) video_types: BTreeMap<String, VideoType>,
     /// The height granted of each source, by its place in the conference.
     pub(super) granted: BTreeMap<usize, i32>,
     /// The sources it was last told it gets.
     pub(super) forwarded: Vec<usize>,
+    /// One of those has gone since.
+    pub(super) retell_forwarded: bool,
     pub(super) oversending: bool,
     pub(super) suspended: bool,
     /// When something authentic came last.
     pub(super) last_activity: Option<Instant>,
-    /// What the others were told of its connection.
-    pub(super) active: bool,
     pub(super) connected: Option<Instant>,
     pub(super) failed: Option<ExpiryReason>,
+    /// That it has gone has been reported.
+    pub(super) expired: bool,
     /// Its want of a bridge channel has been counted.
     pub(super) channel_missed: bool,
 }
@@ -194,15 +190,15 @@ impl Endpoint {
             older: false,
             constraints: Constraints::initial(settings),
             audio: AudioSubscription::default(),
-            video_types: BTreeMap::new(),
             granted: BTreeMap::new(),
             forwarded: Vec::new(),
+            retell_forwarded: false,
             oversending: false,
             suspended: false,
             last_activity: None,
-            active: true,
             connected: None,
             failed: None,
+            expired: false,
             channel_missed: false,
         }
     }
@@ -211,20 +207,5 @@ impl Endpoint {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let due = [self.peer.next_timeout(), self.uplink.next_timeout()];
         due.into_iter().flatten().min()
-    }
-
-    /// Remembers what a source shows. Whether that changes a source there is.
-    pub(super) fn set_video_type(&mut self, source: &str, video_type: VideoType) -> bool {
-        if self.video_types.len() < MAX_VIDEO_TYPES || self.video_types.contains_key(source) {
-            self.video_types.insert(source.to_owned(), video_type);
-        }
-        let mut changed = false;
-        for found in self.uplink.sources_mut() {
-            if *found.source.name.0 == *source {
-                changed |=
-                    std::mem::replace(&mut found.source.video_type, video_type) != video_type;
-            }
-        }
-        changed
     }
 }

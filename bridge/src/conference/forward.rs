@@ -1,10 +1,14 @@
 //! The fan-out: a packet of one endpoint to all others, and RTCP back.
 
+use super::parts::Floor;
+use super::sources::{Placed, Ties};
 use super::{Conference, Endpoint, Turn};
+use crate::peers::News;
 use crate::projection::IncomingVideo;
 use crate::receive::keyframe::Asker;
+use crate::receive::store::PacketStore;
 use crate::receive::{Arrival, ArrivalMedia};
-use crate::rtcp::report::{ReportBlock, SenderReport};
+use crate::rtcp::report::{ReportBlock, SenderInfo, SenderReport};
 use crate::rtcp::{Packet, packets};
 use crate::rtp::{PacketIndex, RtpPacket, Ssrc};
 use crate::stats::DropCause;
@@ -34,27 +38,40 @@ impl Conference {
             )
         };
         match arrival {
-            Ok(arrival) => {
-                if let ArrivalMedia::Video {
-                    layering_changed: true,
-                    ..
-                } = arrival.media
-                {
-                    self.allocate(turn, None);
-                }
-                // The sender steps aside, so that all others can be changed
-                // while its packet is looked at.
-                if let Some(mut sender) = self.endpoints[slot].take() {
-                    let keyframe = self.fan_out(turn, slot, &mut sender, &arrival, packet);
-                    self.endpoints[slot] = Some(sender);
-                    if let Some(place) = keyframe {
-                        self.request_keyframe(turn, place, Asker::Projection);
-                    }
-                }
-            }
+            Ok(arrival) => self.arrived(turn, slot, arrival, packet),
             Err(cause) => self.refused(turn, slot, cause, packet),
         }
         self.send_feedback(turn, slot);
+    }
+
+    /// Sends on what arrived, here and to the parts that get its source.
+    fn arrived(&mut self, turn: &mut Turn<'_>, slot: usize, arrival: Arrival, packet: &[u8]) {
+        let Some(sender) = &self.endpoints[slot] else {
+            return;
+        };
+        let place = sender.uplink.sources()[arrival.source].slot;
+        if let ArrivalMedia::Video {
+            layering_changed: true,
+            ..
+        } = arrival.media
+        {
+            self.note_layers(turn, place, true, true);
+            self.allocate(turn, None);
+        }
+        let packet = &packet[arrival.offset..];
+        let sent = self.fan_out(turn, place, arrival.index, &arrival.media, packet);
+        if let ArrivalMedia::Video {
+            encoding, stored, ..
+        } = arrival.media
+            && sent
+            && let Some(sender) = &mut self.endpoints[slot]
+        {
+            let source = &mut sender.uplink.sources_mut()[arrival.source];
+            source.streams[encoding]
+                .store
+                .keep(turn.now, stored, packet);
+        }
+        self.publish(turn, place, arrival.index, arrival.media, packet);
     }
 
     fn refused(&mut self, turn: &mut Turn<'_>, slot: usize, cause: DropCause, packet: &[u8]) {
@@ -77,20 +94,20 @@ impl Conference {
         }
     }
 
-    /// Sends an arrival to all others. The place of its source, if one of them
-    /// waits for a key frame of it.
-    fn fan_out(
+    /// Sends a packet of a source to all receivers here. Whether any got it and
+    /// may ask for it again.
+    pub(super) fn fan_out(
         &mut self,
         turn: &mut Turn<'_>,
-        slot: usize,
-        sender: &mut Endpoint,
-        arrival: &Arrival,
+        place: usize,
+        index: PacketIndex,
+        media: &ArrivalMedia,
         packet: &[u8],
-    ) -> Option<usize> {
-        let packet = &packet[arrival.offset..];
-        let view = RtpPacket::parse(packet).ok()?;
-        let place = sender.uplink.sources()[arrival.source].slot;
-        match &arrival.media {
+    ) -> bool {
+        let (Ok(view), Some(placed)) = (RtpPacket::parse(packet), &self.sources[place]) else {
+            return false;
+        };
+        match media {
             ArrivalMedia::Audio { loudness, red } => {
                 for receiver in self.endpoints.iter_mut().flatten() {
                     let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters) else {
@@ -100,12 +117,12 @@ impl Conference {
                     let packet = (&view, *red);
                     receiver
                         .downlink
-                        .send_audio(place, arrival.index, packet, formats, &mut wire);
+                        .send_audio(place, index, packet, formats, &mut wire);
                 }
-                if let Some(loudness) = loudness {
-                    self.speakers.level(turn.now, slot, *loudness);
+                if let (Some(loudness), Floor::Decided(speakers)) = (loudness, &mut self.floor) {
+                    speakers.level(turn.now, placed.owner, *loudness);
                 }
-                None
+                false
             }
             ArrivalMedia::Video {
                 encoding,
@@ -115,7 +132,7 @@ impl Conference {
             } => {
                 let incoming = IncomingVideo {
                     encoding: *encoding as u8,
-                    index: arrival.index,
+                    index,
                     timestamp: view.timestamp(),
                     marker: view.marker(),
                     payload_type: view.payload_type(),
@@ -137,13 +154,10 @@ impl Conference {
                     sent |= forwarded.sent;
                     wants_keyframe |= forwarded.wants_keyframe;
                 }
-                if sent {
-                    let source = &mut sender.uplink.sources_mut()[arrival.source];
-                    source.streams[*encoding]
-                        .store
-                        .keep(turn.now, *stored, packet);
+                if wants_keyframe {
+                    self.request_keyframe(turn, place, Asker::Projection);
                 }
-                wants_keyframe.then_some(place)
+                sent
             }
         }
     }
@@ -245,15 +259,32 @@ impl Conference {
             return;
         };
         let place = sender.uplink.sources()[source].slot;
+        let encoding = encoding as u8;
+        let getting = self.sources[place].as_ref().map(Placed::getting);
+        for part in getting.unwrap_or_default().iter() {
+            let news = News::SenderReport {
+                source: self.key_of(place),
+                encoding,
+                info: report.info,
+            };
+            self.tell(turn, part, news);
+        }
+        self.pass_sender_report(turn, place, encoding, &report.info);
+    }
+
+    /// Passes what a sender reports of an encoding on to all receivers here.
+    pub(super) fn pass_sender_report(
+        &mut self,
+        turn: &mut Turn<'_>,
+        place: usize,
+        encoding: u8,
+        info: &SenderInfo,
+    ) {
         for receiver in self.endpoints.iter_mut().flatten() {
             if let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters) {
-                receiver.downlink.send_report(
-                    turn.now,
-                    place,
-                    encoding as u8,
-                    &report.info,
-                    &mut wire,
-                );
+                receiver
+                    .downlink
+                    .send_report(turn.now, place, encoding, info, &mut wire);
             }
         }
     }
@@ -269,22 +300,19 @@ impl Conference {
             return;
         };
         // Of a source a receiver sees one SSRC: the primary.
-        let owner = self.ssrcs.get(&media).filter(|owner| {
-            let placed = self.sources[owner.slot].as_ref();
-            placed.is_some_and(|placed| placed.primary == media)
-        });
-        let source = owner.and_then(|owner| {
-            let sender = self.endpoints[owner.endpoint].as_ref()?;
-            sender.uplink.source_at(owner.slot)
+        let place = self.ssrcs.get(&media).map(|owner| owner.slot);
+        let place = place.filter(|place| {
+            let placed = self.sources[*place].as_ref();
+            placed.is_some_and(|placed| placed.primary() == media)
         });
         let mut asked = 0;
         let numbers = numbers.inspect(|_| asked += 1);
-        match (source, receiver.peer.wire(turn.outbox, turn.counters)) {
-            (Some(source), Some(mut wire)) => receiver.downlink.resend(
+        match (place, receiver.peer.wire(turn.outbox, turn.counters)) {
+            (Some(place), Some(mut wire)) => receiver.downlink.resend(
                 turn.now,
-                source.slot,
+                place,
                 numbers,
-                |encoding, index| source.streams.get(usize::from(encoding))?.store.get(index),
+                |encoding, index| self.store(place, encoding)?.get(index),
                 &receiver.formats,
                 &mut wire,
             ),
@@ -297,24 +325,45 @@ impl Conference {
         self.endpoints[slot] = Some(receiver);
     }
 
+    /// Where the received packets of an encoding are.
+    fn store(&self, place: usize, encoding: u8) -> Option<&PacketStore> {
+        let placed = self.sources[place].as_ref()?;
+        let encoding = usize::from(encoding);
+        match &placed.ties {
+            Ties::Here { .. } => {
+                let sender = self.endpoints[placed.owner].as_ref()?;
+                let stream = sender.uplink.source_at(place)?.streams.get(encoding)?;
+                Some(&stream.store)
+            }
+            Ties::Elsewhere { stores, .. } => stores.get(encoding),
+        }
+    }
+
     fn keyframe_asked(&mut self, turn: &mut Turn<'_>, slot: usize, media: Ssrc) {
         turn.counters.keyframe_requests_received += 1;
         match self.ssrcs.get(&media) {
             Some(owner) if owner.endpoint != slot => {
                 let place = owner.slot;
-                self.request_keyframe(turn, place, Asker::Receiver(slot));
+                if let Some(receiver) = &self.members[slot] {
+                    let asker = Asker::Receiver(receiver.number);
+                    self.request_keyframe(turn, place, asker);
+                }
             }
             _ => turn.drop(DropCause::KeyframeUnknownSsrc),
         }
     }
 
-    /// Asks the sender of a video source for a key frame.
+    /// Asks the sender of a video source for a key frame, through its home.
     pub(super) fn request_keyframe(&mut self, turn: &mut Turn<'_>, place: usize, asker: Asker) {
         let Some(Some(placed)) = self.sources.get(place) else {
             return;
         };
-        let (primary, owner, bridge) = (placed.primary, placed.owner, self.bridge.video);
+        let (primary, owner, bridge) = (placed.primary(), placed.owner, self.bridge.video);
         let Some(sender) = &mut self.endpoints[owner] else {
+            if let Some(home) = self.home_of(place) {
+                let source = self.key_of(place);
+                self.tell(turn, home, News::Keyframe { source, asker });
+            }
             return;
         };
         let Endpoint {

@@ -6,6 +6,8 @@ use tracing::debug;
 use super::{Conference, Turn};
 use crate::allocation::Constraint;
 use crate::channel::{self, Incoming};
+use crate::command::VideoType;
+use crate::peers::News;
 use crate::stats::DropCause;
 
 /// Height of what an older client did not select.
@@ -16,14 +18,11 @@ impl Conference {
     /// stand.
     pub(super) fn greet(&mut self, turn: &mut Turn<'_>, slot: usize) {
         self.send(turn, slot, channel::server_hello());
-        for place in 0..self.sources.len() {
-            let owner = self.sources[place].as_ref().map(|placed| placed.owner);
-            if owner == Some(slot) {
-                self.send_wanted(turn, place);
-            }
+        for place in self.places_of(slot) {
+            self.send_wanted(turn, place);
         }
         self.send_forwarded(turn, slot);
-        let inactive = self.endpoints.iter().flatten().filter(|e| !e.active);
+        let inactive = self.members.iter().flatten().filter(|m| !m.active);
         let inactive: Vec<String> = inactive
             .map(|other| channel::connectivity(&other.id, false))
             .collect();
@@ -86,32 +85,63 @@ impl Conference {
                 self.asked(turn, slot, true);
             }
             Incoming::SourceVideoType { source, video_type } => {
-                if endpoint.set_video_type(&source, video_type) {
-                    self.allocate(turn, None);
-                }
+                self.set_video_type(turn, slot, &source, video_type);
             }
             Incoming::VideoType(video_type) => {
                 let source = format!("{}-v0", endpoint.id);
-                if endpoint.set_video_type(&source, video_type) {
-                    self.allocate(turn, None);
-                }
+                self.set_video_type(turn, slot, &source, video_type);
             }
             Incoming::AudioSubscription(subscription) => {
                 endpoint.audio = subscription;
                 for place in 0..self.sources.len() {
                     self.offer_audio(turn, place, slot);
                 }
+                self.unsettled = true;
             }
             Incoming::EndpointMessage { .. } if endpoint.visitor => turn.drop(DropCause::Visitor),
             Incoming::EndpointMessage { to, text } if to.is_empty() => {
                 self.broadcast(turn, Some(slot), &text);
+                self.tell_parts(turn, &News::Message { to: None, text });
             }
             Incoming::EndpointMessage { to, text } => {
-                if let Some(to) = self.find(&to.as_str().into()) {
-                    self.send(turn, to, text);
+                let id = to.as_str().into();
+                match self
+                    .by_id
+                    .get(&id)
+                    .and_then(|to| self.members[*to].as_ref())
+                {
+                    Some(member) if member.home != self.shard => {
+                        let to = Some(id);
+                        self.tell(turn, member.home, News::Message { to, text });
+                    }
+                    Some(_) => {
+                        if let Some(to) = self.find(&id) {
+                            self.send(turn, to, text);
+                        }
+                    }
+                    None => {}
                 }
             }
-            Incoming::EndpointStats { text } => self.relay_stats(turn, slot, &text),
+            Incoming::EndpointStats { text } => {
+                self.pass_statistics(turn, slot, &text);
+                if let Some(member) = &self.members[slot] {
+                    let from = member.number;
+                    self.tell_parts(turn, &News::Statistics { from, text });
+                }
+            }
+        }
+    }
+
+    /// A client said what one of its sources shows.
+    fn set_video_type(
+        &mut self,
+        turn: &mut Turn<'_>,
+        slot: usize,
+        source: &str,
+        video_type: VideoType,
+    ) {
+        if self.note_video_type(slot, source, video_type) {
+            self.allocate(turn, None);
         }
     }
 
@@ -124,46 +154,45 @@ impl Conference {
         });
         if older {
             self.send_forwarded(turn, slot);
-            let own = (0..self.sources.len()).find(|place| {
-                self.sources[*place]
-                    .as_ref()
-                    .is_some_and(|p| p.owner == slot && p.wanted.is_some())
-            });
-            if let Some(place) = own {
+            let own = self.places_of(slot);
+            let told = own.into_iter().find(|place| self.wanted(*place).is_some());
+            if let Some(place) = told {
                 self.send_wanted(turn, place);
             }
         }
         self.allocate(turn, Some(slot));
     }
 
+    /// The places of a member's sources.
+    fn places_of(&self, slot: usize) -> Vec<usize> {
+        let member = self.members[slot].as_ref();
+        member.map_or(Vec::new(), |member| member.sources.clone())
+    }
+
     /// Statistics go to all others; in a large conference only to those that
     /// look at the sender.
-    fn relay_stats(&mut self, turn: &mut Turn<'_>, from: usize, text: &str) {
-        let Some(sender) = &self.endpoints[from] else {
+    pub(super) fn pass_statistics(&mut self, turn: &mut Turn<'_>, from: usize, text: &str) {
+        let Some(sender) = &self.members[from] else {
             return;
         };
         let everybody = self.by_id.len() <= turn.settings.stats_filter_threshold;
-        let order = self.speakers.order();
+        let order = self.floor.order().list();
         let recent = order.len().min(1 + turn.settings.recent_speakers);
         let speaks = order[..recent].contains(&from);
-        let own: Vec<usize> = sender.uplink.sources().iter().map(|s| s.slot).collect();
-        let looking: Vec<usize> = (0..self.endpoints.len())
-            .filter(|slot| *slot != from)
-            .filter(|slot| {
-                everybody
-                    || speaks
-                    || self.endpoints[*slot].as_ref().is_some_and(|receiver| {
-                        let granted = |place| receiver.granted.get(place).is_some_and(|h| *h != 0);
-                        own.iter().any(granted)
-                    })
-            })
-            .collect();
+        let looks = |slot: &usize| {
+            let Some(receiver) = self.endpoints[*slot].as_ref() else {
+                return false;
+            };
+            let granted = |place| receiver.granted.get(place).is_some_and(|h| *h != 0);
+            *slot != from && (everybody || speaks || sender.sources.iter().any(granted))
+        };
+        let looking: Vec<usize> = (0..self.endpoints.len()).filter(looks).collect();
         for slot in looking {
             self.send(turn, slot, text.to_owned());
         }
     }
 
-    /// Sends to all endpoints but one.
+    /// Sends to all endpoints here but one.
     pub(super) fn broadcast(&mut self, turn: &mut Turn<'_>, but: Option<usize>, text: &str) {
         for slot in 0..self.endpoints.len() {
             if Some(slot) != but {
@@ -174,14 +203,14 @@ impl Conference {
 
     /// The message that names the dominant speaker, if there is one.
     pub(super) fn dominant_speaker(&self, turn: &Turn<'_>) -> Option<String> {
-        let dominant = self.endpoints[self.speakers.dominant()?].as_ref()?;
-        let previous = self
-            .speakers
+        let order = self.floor.order();
+        let dominant = self.members[order.dominant()?].as_ref()?;
+        let previous = order
             .previous()
             .iter()
             .take(turn.settings.recent_speakers)
-            .filter_map(|slot| self.endpoints[*slot].as_ref())
-            .map(|endpoint| &endpoint.id);
+            .filter_map(|slot| self.members[*slot].as_ref())
+            .map(|member| &member.id);
         Some(channel::dominant_speaker(&dominant.id, previous))
     }
 }

@@ -1,5 +1,9 @@
-//! One conference: who is in it, whose SSRC is whose, and all that one endpoint
-//! does which concerns the others.
+//! One conference, or one shard's part of it: who is in it, whose SSRC is whose,
+//! and all that one endpoint does which concerns the others.
+//!
+//! A part knows all members and sources of its conference. Members homed on its
+//! own shard are its endpoints; what it knows of the others, and what it has to
+//! tell their shards, is in [`parts`].
 //!
 //! Endpoints and sources have numbered places, reused when free, so that a
 //! packet finds its outputs without a search; whatever is iterated is iterated
@@ -10,30 +14,33 @@ mod channels;
 mod endpoint;
 mod forward;
 mod messages;
+mod parts;
+mod sources;
 pub mod speakers;
 mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
-use crate::command::{EndpointUpdate, Event, ExpiryReason, MediaType, Source};
-use crate::id::{ConferenceId, EndpointId, SourceName};
+use crate::command::{
+    ConferenceSettings, EndpointUpdate, Event, ExpiryReason, RemoteEndpoint, Source, VideoType,
+};
+use crate::id::{ConferenceId, EndpointId, MemberId};
 use crate::outbox::Outbox;
+use crate::peers::PeerOutbox;
 use crate::receive::FeedbackSsrcs;
 use crate::rtp::Ssrc;
 use crate::settings::ShardSettings;
 use crate::stats::{Counters, DropCause};
 use crate::transport::{Output, Received, Transport, demux};
 use endpoint::Endpoint;
-use speakers::Speakers;
+use parts::Floor;
+use sources::Placed;
+use watch::Plan;
 
-/// Sources and encodings of one endpoint; signalling has far fewer, and what is
-/// beyond is ignored.
-const MAX_SOURCES: usize = 64;
-const MAX_ENCODINGS: usize = crate::projection::MAX_ENCODINGS as usize;
 /// Time between looks at what changes by time alone: connectivity
 /// (`jitsi-videobridge:jvb/…/EndpointConnectionStatusMonitor`), layers that
 /// ceased, idle memory.
@@ -46,6 +53,8 @@ pub struct Turn<'a> {
     pub outbox: &'a mut Outbox,
     pub events: &'a mut VecDeque<Event>,
     pub counters: &'a mut Counters,
+    /// For other parts of the conference.
+    pub peers: &'a mut PeerOutbox,
     /// Changes to who is at which address, for the shard to take over.
     pub addresses: &'a mut Vec<AddressChange>,
     /// Endpoints that may have something to do earlier than before, though
@@ -67,15 +76,21 @@ pub struct AddressChange {
     pub bound: bool,
 }
 
-/// A source at its place.
+/// A participant, as every part of its conference knows it.
 #[derive(Debug)]
-struct Placed {
-    owner: usize,
-    name: SourceName,
-    media_type: MediaType,
-    primary: Ssrc,
-    /// The greatest height its sender was told that anyone wants.
-    wanted: Option<i32>,
+struct Member {
+    number: MemberId,
+    id: EndpointId,
+    /// The shard it is homed on.
+    home: usize,
+    /// What the others were told of its connection.
+    active: bool,
+    /// What the client said its sources show, by name.
+    video_types: BTreeMap<String, VideoType>,
+    /// The other parts are to be told of that.
+    retell_types: bool,
+    /// The places of its sources, in the order in which signalling named them.
+    sources: Vec<usize>,
 }
 
 /// Whose an SSRC is.
@@ -85,68 +100,99 @@ struct Owner {
     slot: usize,
 }
 
-/// One conference.
+/// One conference, or a part of it.
 pub struct Conference {
     id: ConferenceId,
     bridge: FeedbackSsrcs,
+    /// The shard that has this part.
+    shard: usize,
+    /// The shard whose part decides who speaks.
+    lead: usize,
+    members: Vec<Option<Member>>,
+    /// Those homed here, at the places they have as members.
     endpoints: Vec<Option<Box<Endpoint>>>,
     by_id: BTreeMap<EndpointId, usize>,
+    by_number: BTreeMap<MemberId, usize>,
     sources: Vec<Option<Placed>>,
     ssrcs: BTreeMap<Ssrc, Owner>,
-    speakers: Speakers<usize>,
-    /// A key frame to ask of a new dominant speaker: when, and of whom.
-    preemptive: Option<(Instant, usize)>,
+    /// The other shards that have a part.
+    parts: BTreeSet<usize>,
+    /// How many endpoints are sending on each of them, as told.
+    senders: BTreeMap<usize, u32>,
+    floor: Floor,
+    /// A key frame to ask of a new dominant speaker.
+    plan: Option<Plan>,
+    /// Receivers may want something else of sources than was told.
+    unsettled: bool,
+    /// Grows with every change to the layers of a source here.
+    layer_version: u32,
     last_allocation: Instant,
     next_tick: Instant,
     next_expiry: Instant,
 }
 
 impl Conference {
-    /// An empty conference. It first looks around `lead` earlier than others.
-    pub fn new(now: Instant, lead: Duration, id: ConferenceId, bridge: FeedbackSsrcs) -> Self {
-        Self {
+    /// A conference, or another part of one, on the shard of this number.
+    pub fn new(
+        now: Instant,
+        shard: usize,
+        id: ConferenceId,
+        settings: &ConferenceSettings,
+    ) -> Self {
+        // Conferences that begin together need not look around together; the
+        // parts of one do.
+        let phase = Duration::from_millis(id.0 % TICK.as_millis() as u64);
+        let mut conference = Self {
             id,
-            bridge,
+            bridge: FeedbackSsrcs {
+                audio: settings.audio_feedback,
+                video: settings.video_feedback,
+            },
+            shard,
+            lead: settings.lead,
+            members: Vec::new(),
             endpoints: Vec::new(),
             by_id: BTreeMap::new(),
+            by_number: BTreeMap::new(),
             sources: Vec::new(),
             ssrcs: BTreeMap::new(),
-            speakers: Speakers::default(),
-            preemptive: None,
+            parts: BTreeSet::from([settings.lead]),
+            senders: BTreeMap::new(),
+            floor: Floor::new(settings.lead == shard),
+            plan: None,
+            unsettled: false,
+            layer_version: 0,
             last_allocation: now,
-            next_tick: now + TICK - lead.min(TICK),
+            next_tick: next_tick(now, settings.created + phase),
             next_expiry: now + watch::EXPIRY_INTERVAL,
-        }
+        };
+        conference.parts.remove(&shard);
+        conference
     }
 
-    /// The place of an endpoint.
+    /// The place of an endpoint that is homed here.
     pub fn find(&self, endpoint: &EndpointId) -> Option<usize> {
-        self.by_id.get(endpoint).copied()
+        let slot = *self.by_id.get(endpoint)?;
+        self.endpoints[slot].is_some().then_some(slot)
     }
 
-    /// Places of all endpoints.
+    /// Places of all endpoints homed here.
     pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
-        self.by_id.values().copied()
+        (0..self.endpoints.len()).filter(|slot| self.endpoints[*slot].is_some())
     }
 
-    /// Adds an endpoint, and answers its place; `None` if it is there already.
+    /// Adds an endpoint here, and answers its place; `None` if it is there
+    /// already.
     pub fn join(
         &mut self,
         turn: &mut Turn<'_>,
-        id: EndpointId,
+        (number, id): (MemberId, EndpointId),
         visitor: bool,
         transport: Transport,
     ) -> Option<usize> {
-        if self.by_id.contains_key(&id) {
-            debug!(conference = %self.id, endpoint = %id, "endpoint is there already");
-            return None;
-        }
-        info!(conference = %self.id, endpoint = %id, "endpoint joined");
         let endpoint = Endpoint::new(turn.now, id.clone(), visitor, transport, turn.settings);
-        let slot = free_place(&mut self.endpoints);
+        let slot = self.add_member(number, id, self.shard)?;
         self.endpoints[slot] = Some(Box::new(endpoint));
-        self.by_id.insert(id, slot);
-        self.speakers.join(slot);
         for place in 0..self.sources.len() {
             self.offer_audio(turn, place, slot);
         }
@@ -154,16 +200,101 @@ impl Conference {
         Some(slot)
     }
 
+    /// Adds an endpoint that is homed on another shard.
+    pub fn join_elsewhere(&mut self, turn: &mut Turn<'_>, endpoint: RemoteEndpoint) {
+        let RemoteEndpoint {
+            member: number,
+            id,
+            home,
+            sources,
+        } = endpoint;
+        let Some(slot) = self.add_member(number, id, home) else {
+            return;
+        };
+        if self.parts.insert(home) {
+            self.introduce(turn, home);
+        }
+        if !sources.is_empty() {
+            self.set_sources(turn, slot, sources);
+            self.allocate(turn, None);
+        }
+    }
+
+    fn add_member(&mut self, number: MemberId, id: EndpointId, home: usize) -> Option<usize> {
+        if self.by_id.contains_key(&id) {
+            debug!(conference = %self.id, endpoint = %id, "endpoint is there already");
+            return None;
+        }
+        info!(conference = %self.id, endpoint = %id, home, "endpoint joined");
+        let slot = free_place(&mut self.members);
+        self.endpoints.resize_with(self.members.len(), || None);
+        self.by_id.insert(id.clone(), slot);
+        self.by_number.insert(number, slot);
+        self.members[slot] = Some(Member {
+            number,
+            id,
+            home,
+            active: true,
+            video_types: BTreeMap::new(),
+            retell_types: false,
+            sources: Vec::new(),
+        });
+        self.floor.join(slot);
+        Some(slot)
+    }
+
+    /// Replaces the sources of an endpoint that is homed on another shard.
+    pub fn set_sources_elsewhere(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: MemberId,
+        sources: Vec<Source>,
+    ) {
+        if let Some(&slot) = self.by_number.get(&number) {
+            self.set_sources(turn, slot, sources);
+            self.allocate(turn, None);
+        }
+    }
+
     /// Takes an endpoint out, with all its sources.
     pub fn leave(&mut self, turn: &mut Turn<'_>, slot: usize) {
         self.set_sources(turn, slot, Vec::new());
-        let Some(mut endpoint) = self.endpoints[slot].take() else {
+        let Some(member) = self.members[slot].take() else {
             return;
         };
-        info!(conference = %self.id, endpoint = %endpoint.id, "endpoint left");
+        info!(conference = %self.id, endpoint = %member.id, "endpoint left");
+        self.by_id.remove(&member.id);
+        self.by_number.remove(&member.number);
+        self.floor.leave(slot);
+        if self.plan.as_ref().is_some_and(|plan| plan.speaker == slot) {
+            self.plan = None;
+        }
+        if let Some(endpoint) = self.endpoints[slot].take() {
+            self.finish(turn, *endpoint);
+        }
+        self.forget_part(member.home);
+        self.allocate(turn, None);
+    }
+
+    /// Takes an endpoint out that is homed on another shard.
+    pub fn leave_elsewhere(&mut self, turn: &mut Turn<'_>, number: MemberId) {
+        if let Some(&slot) = self.by_number.get(&number) {
+            self.leave(turn, slot);
+        }
+    }
+
+    /// Ends the conference, or this part of it, with all its endpoints.
+    pub fn end(&mut self, turn: &mut Turn<'_>) {
+        for slot in 0..self.endpoints.len() {
+            if let Some(endpoint) = self.endpoints[slot].take() {
+                self.finish(turn, *endpoint);
+            }
+        }
+        self.tell_ended(turn);
+    }
+
+    fn finish(&self, turn: &mut Turn<'_>, mut endpoint: Endpoint) {
         endpoint.uplink.finish(turn.now, turn.counters);
-        self.by_id.remove(&endpoint.id);
-        self.speakers.leave(slot);
         if let Some(channel) = endpoint.channels.web_socket() {
             turn.events.push_back(Event::ChannelClose {
                 conference: self.id,
@@ -171,14 +302,6 @@ impl Conference {
                 channel,
                 reason: crate::command::ChannelCloseReason::EndpointClosed,
             });
-        }
-        self.allocate(turn, None);
-    }
-
-    /// Takes all endpoints out.
-    pub fn end(&mut self, turn: &mut Turn<'_>) {
-        for slot in 0..self.endpoints.len() {
-            self.leave(turn, slot);
         }
     }
 
@@ -211,114 +334,10 @@ impl Conference {
         self.allocate(turn, None);
     }
 
-    /// Replaces the sources of an endpoint. An SSRC belongs to whoever named it
-    /// first; sources keep their place while their name and SSRCs stay.
-    fn set_sources(&mut self, turn: &mut Turn<'_>, slot: usize, sources: Vec<Source>) {
-        let Some(endpoint) = &self.endpoints[slot] else {
-            return;
-        };
-        let video_types = endpoint.video_types.clone();
-        let mut old: Vec<(usize, Source)> = endpoint
-            .uplink
-            .sources()
-            .iter()
-            .map(|placed| (placed.slot, placed.source.clone()))
-            .collect();
-        let mut new = Vec::new();
-        self.ssrcs.retain(|_, owner| owner.endpoint != slot);
-        for mut source in sources.into_iter().take(MAX_SOURCES) {
-            self.claim(slot, &mut source);
-            if source.encodings.is_empty() {
-                continue;
-            }
-            if let Some(video_type) = video_types.get(&*source.name.0) {
-                source.video_type = *video_type;
-            }
-            let kept = old.iter().position(|(_, old)| {
-                old.name == source.name
-                    && old.media_type == source.media_type
-                    && old.encodings == source.encodings
-            });
-            let place = match kept {
-                Some(at) => old.swap_remove(at).0,
-                None => free_place(&mut self.sources),
-            };
-            let primary = source.encodings[0].primary;
-            let wanted = self.sources[place]
-                .as_ref()
-                .and_then(|placed| placed.wanted);
-            self.sources[place] = Some(Placed {
-                owner: slot,
-                name: source.name.clone(),
-                media_type: source.media_type,
-                primary,
-                wanted,
-            });
-            for ssrc in ssrcs(&source) {
-                self.ssrcs.insert(
-                    ssrc,
-                    Owner {
-                        endpoint: slot,
-                        slot: place,
-                    },
-                );
-            }
-            new.push((place, source));
-        }
-        for (place, _) in old {
-            self.sources[place] = None;
-            for other in self.endpoints.iter_mut().flatten() {
-                other.downlink.remove(place);
-                other.granted.remove(&place);
-            }
-        }
-        let places: Vec<usize> = new.iter().map(|(place, _)| *place).collect();
-        if let Some(endpoint) = &mut self.endpoints[slot] {
-            endpoint.uplink.set_sources(turn.now, new, turn.counters);
-        }
-        for place in places {
-            for receiver in 0..self.endpoints.len() {
-                self.offer_audio(turn, place, receiver);
-            }
-        }
-    }
-
-    /// Leaves a source only those encodings whose SSRCs are nobody else's, nor
-    /// another of its own.
-    fn claim(&self, slot: usize, source: &mut Source) {
-        let mut seen = vec![self.bridge.audio, self.bridge.video];
-        let id = self.id;
-        let audio = source.media_type == MediaType::Audio;
-        source.encodings.retain_mut(|encoding| {
-            let mut free = |ssrc: Ssrc| {
-                let taken = seen.contains(&ssrc) || self.ssrcs.contains_key(&ssrc);
-                if taken {
-                    debug!(conference = %id, slot, ?ssrc, "SSRC is in use already");
-                }
-                seen.push(ssrc);
-                !taken
-            };
-            let primary = free(encoding.primary);
-            encoding.rtx = encoding.rtx.filter(|rtx| !audio && free(*rtx));
-            primary
-        });
-        source
-            .encodings
-            .truncate(if audio { 1 } else { MAX_ENCODINGS });
-    }
-
-    /// Makes the audio source at `place` go to a receiver, if it wants it.
-    fn offer_audio(&mut self, turn: &mut Turn<'_>, place: usize, receiver: usize) {
-        if let Some(placed) = &self.sources[place]
-            && placed.media_type == MediaType::Audio
-            && placed.owner != receiver
-            && let Some(endpoint) = &mut self.endpoints[receiver]
-        {
-            let wanted = endpoint.audio.wants(&placed.name.0);
-            endpoint
-                .downlink
-                .set_audio(place, placed.primary, wanted, turn.counters);
-        }
+    /// Whether there may be something to [`Self::tell_homes`] and
+    /// [`Self::tell_senders`].
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled
     }
 
     /// Takes a datagram that belongs to an endpoint.
@@ -450,11 +469,9 @@ fn free_place<T>(list: &mut Vec<Option<T>>) -> usize {
     })
 }
 
-/// All SSRCs of a source.
-fn ssrcs(source: &Source) -> impl Iterator<Item = Ssrc> + '_ {
-    source
-        .encodings
-        .iter()
-        .flat_map(|encoding| [Some(encoding.primary), encoding.rtx])
-        .flatten()
+/// The first moment after `now` that is a multiple of [`TICK`] after `origin`.
+fn next_tick(now: Instant, origin: Instant) -> Instant {
+    let ticks = now.saturating_duration_since(origin).as_nanos() / TICK.as_nanos();
+    let ticks = u32::try_from(ticks + 1).expect("less than 68 years");
+    origin + TICK * if now < origin { 0 } else { ticks }
 }

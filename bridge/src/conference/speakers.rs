@@ -1,4 +1,5 @@
-//! Who speaks: dominant speaker identification and the order of endpoints.
+//! Who speaks: dominant speaker identification and the order of endpoints. One
+//! part of a conference decides; the others are told the order.
 //!
 //! The algorithm is that of I. Volfin and I. Cohen, "Dominant Speaker
 //! Identification for Multipoint Videoconferencing" (2012), with the constants
@@ -141,42 +142,46 @@ impl<K> Speaker<K> {
     }
 }
 
-/// The endpoints of a conference in speech order, dominant speaker first.
-#[derive(Debug)]
-pub struct Speakers<K> {
-    speakers: Vec<Speaker<K>>,
+/// The endpoints of a conference in speech order.
+#[derive(Clone, Debug)]
+pub struct Order<K> {
     /// All endpoints: the dominant speaker, previous ones newest first, then
     /// those who never were, in the order in which they joined.
-    order: Vec<K>,
+    list: Vec<K>,
     dominant: Option<K>,
-    /// How many of `order` have been dominant.
+    /// How many of `list` have been dominant.
     spoken: usize,
-    next_decision: Option<Instant>,
 }
 
-impl<K> Default for Speakers<K> {
+impl<K> Default for Order<K> {
     fn default() -> Self {
         Self {
-            speakers: Vec::new(),
-            order: Vec::new(),
+            list: Vec::new(),
             dominant: None,
             spoken: 0,
-            next_decision: None,
         }
     }
 }
 
-impl<K: Copy + PartialEq> Speakers<K> {
+impl<K: Copy + PartialEq> Order<K> {
+    /// That of `list`, of whom the first `spoken` have been dominant.
+    pub fn new(list: Vec<K>, spoken: usize, dominant: Option<K>) -> Self {
+        Self {
+            spoken: spoken.min(list.len()),
+            list,
+            dominant,
+        }
+    }
+
     /// An endpoint joins, last in the order.
     pub fn join(&mut self, key: K) {
-        self.order.push(key);
+        self.list.push(key);
     }
 
     /// An endpoint leaves. Whether it was the dominant speaker.
     pub fn leave(&mut self, key: K) -> bool {
-        self.speakers.retain(|s| s.key != key);
-        if let Some(at) = self.order.iter().position(|k| *k == key) {
-            self.order.remove(at);
+        if let Some(at) = self.list.iter().position(|k| *k == key) {
+            self.list.remove(at);
             self.spoken -= usize::from(at < self.spoken);
         }
         let dominant = self.dominant == Some(key);
@@ -187,8 +192,8 @@ impl<K: Copy + PartialEq> Speakers<K> {
     }
 
     /// All endpoints in speech order.
-    pub fn order(&self) -> &[K] {
-        &self.order
+    pub fn list(&self) -> &[K] {
+        &self.list
     }
 
     /// The dominant speaker, if there is one.
@@ -196,10 +201,62 @@ impl<K: Copy + PartialEq> Speakers<K> {
         self.dominant
     }
 
+    /// How many of the first in the list have been dominant.
+    pub fn spoken(&self) -> usize {
+        self.spoken
+    }
+
     /// Those who were dominant before, newest first.
     pub fn previous(&self) -> &[K] {
         let first = usize::from(self.dominant.is_some());
-        &self.order[first.min(self.spoken)..self.spoken]
+        &self.list[first.min(self.spoken)..self.spoken]
+    }
+
+    /// Another endpoint is dominant from now on; whether it is one of these.
+    fn promote(&mut self, winner: K) -> bool {
+        let Some(at) = self.list.iter().position(|k| *k == winner) else {
+            return false;
+        };
+        self.list[..=at].rotate_right(1);
+        self.spoken += usize::from(at >= self.spoken);
+        self.dominant = Some(winner);
+        true
+    }
+}
+
+/// Decides who is the dominant speaker of a conference.
+#[derive(Debug)]
+pub struct Speakers<K> {
+    speakers: Vec<Speaker<K>>,
+    order: Order<K>,
+    next_decision: Option<Instant>,
+}
+
+impl<K> Default for Speakers<K> {
+    fn default() -> Self {
+        Self {
+            speakers: Vec::new(),
+            order: Order::default(),
+            next_decision: None,
+        }
+    }
+}
+
+impl<K: Copy + PartialEq> Speakers<K> {
+    /// An endpoint joins, last in the order.
+    pub fn join(&mut self, key: K) {
+        self.order.join(key);
+    }
+
+    /// An endpoint leaves. Whether it was the dominant speaker.
+    pub fn leave(&mut self, key: K) -> bool {
+        self.speakers.retain(|s| s.key != key);
+        self.order.leave(key)
+    }
+
+    /// The endpoints in speech order.
+    pub fn order(&self) -> &Order<K> {
+        &self.order
     }
 
     /// Notes the loudness (0 to 127) of an audio packet of an endpoint.
@@ -245,28 +302,21 @@ impl<K: Copy + PartialEq> Speakers<K> {
         self.next_decision = (!idle).then_some(now + DECISION);
         let winner = self.winner();
         match winner {
-            Some(winner) if self.dominant != Some(winner) => {
-                let at = self.order.iter().position(|k| *k == winner);
-                if let Some(at) = at {
-                    self.order[..=at].rotate_right(1);
-                    self.spoken += usize::from(at >= self.spoken);
-                    self.dominant = Some(winner);
-                }
-                at.is_some()
-            }
+            Some(winner) if self.order.dominant != Some(winner) => self.order.promote(winner),
             _ => false,
         }
     }
 
     fn winner(&self) -> Option<K> {
-        let dominant = self.speakers.iter().find(|s| self.dominant == Some(s.key));
+        let dominant = self.order.dominant;
+        let dominant = self.speakers.iter().find(|s| dominant == Some(s.key));
         let Some(dominant) = dominant else {
             return self.speakers.first().map(|s| s.key);
         };
         let own = dominant.scores();
         let mut best: Option<(f64, K)> = None;
         for speaker in &self.speakers {
-            if Some(speaker.key) == self.dominant {
+            if Some(speaker.key) == self.order.dominant {
                 continue;
             }
             let scores = speaker.scores();
@@ -307,7 +357,7 @@ mod tests {
                     self.speakers.level(self.now, key, *level);
                 }
                 if self.speakers.handle_timeout(self.now) {
-                    self.changes.extend(self.speakers.dominant());
+                    self.changes.extend(self.speakers.order().dominant());
                 }
             }
         }
@@ -325,8 +375,8 @@ mod tests {
         assert_eq!(talk.changes, [0, 1]);
         talk.run(4000, &[10, 10, 100]);
         assert_eq!(talk.changes, [0, 1, 2]);
-        assert_eq!(talk.speakers.order(), [2, 1, 0]);
-        assert_eq!(talk.speakers.previous(), [1, 0]);
+        assert_eq!(talk.speakers.order().list(), [2, 1, 0]);
+        assert_eq!(talk.speakers.order().previous(), [1, 0]);
     }
 
     #[test]
@@ -334,15 +384,15 @@ mod tests {
         let mut talk = Talk::new(4);
         talk.run(3000, &[10, 100, 10, 10]);
         talk.run(3000, &[10, 10, 10, 100]);
-        assert_eq!(talk.speakers.dominant(), Some(3));
+        assert_eq!(talk.speakers.order().dominant(), Some(3));
         assert!(!talk.speakers.leave(1));
-        assert_eq!(talk.speakers.order(), [3, 0, 2]);
+        assert_eq!(talk.speakers.order().list(), [3, 0, 2]);
         assert!(talk.speakers.leave(3));
-        assert_eq!(talk.speakers.dominant(), None);
-        assert_eq!(talk.speakers.order(), [0, 2]);
+        assert_eq!(talk.speakers.order().dominant(), None);
+        assert_eq!(talk.speakers.order().list(), [0, 2]);
         talk.run(600, &[100]);
-        assert_eq!(talk.speakers.dominant(), Some(0));
-        assert_eq!(talk.speakers.order(), [0, 2]);
+        assert_eq!(talk.speakers.order().dominant(), Some(0));
+        assert_eq!(talk.speakers.order().list(), [0, 2]);
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
+use super::parts::Floor;
+use super::sources::Ties;
 use super::{Conference, TICK, Turn};
 use crate::channel;
-use crate::command::{Event, ExpiryReason, MediaType, VideoType};
+use crate::command::{Event, ExpiryReason, VideoType};
+use crate::peers::{Audience, News};
 use crate::receive::keyframe::Asker;
 use crate::stats::Gauges;
 
@@ -31,37 +34,58 @@ const RECENT: Duration = Duration::from_secs(2);
 /// Loss above which an endpoint counts as having much of it.
 const HIGH_LOSS: f32 = 0.1;
 
+/// A key frame to ask of a new dominant speaker, once its audience is ready.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Its place, and when it became dominant.
+    pub(super) speaker: usize,
+    decided: Instant,
+    audience: Audience,
+    /// Not before it is known that somebody has a stage.
+    due: Option<Instant>,
+}
+
 impl Conference {
     /// When the conference has something to do that is no endpoint's.
     pub fn next_timeout(&self) -> Instant {
         let due = [
-            self.speakers.next_timeout(),
-            self.preemptive.map(|(at, _)| at),
+            match &self.floor {
+                Floor::Decided(speakers) => speakers.next_timeout(),
+                Floor::Told(_) => None,
+            },
+            self.plan.as_ref().and_then(|plan| plan.due),
         ];
         due.into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
-    /// Does what has come due. Places of endpoints that are to be dropped.
-    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) -> Vec<(usize, ExpiryReason)> {
-        if self.speakers.handle_timeout(turn.now) {
-            self.speaker_changed(turn);
-        }
-        if let Some((at, speaker)) = self.preemptive
-            && at <= turn.now
+    /// Does what has come due.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        if let Floor::Decided(speakers) = &mut self.floor
+            && speakers.handle_timeout(turn.now)
         {
-            self.preemptive = None;
+            turn.counters.dominant_speaker_changes += 1;
+            self.tell_parts(turn, &self.floor_news(true));
+            self.floor_changed(turn);
+        }
+        if let Some(plan) = &self.plan
+            && plan.due.is_some_and(|due| due <= turn.now)
+        {
+            let speaker = plan.speaker;
+            self.plan = None;
             self.ask_speaker(turn, speaker);
         }
         if self.next_tick > turn.now {
-            return Vec::new();
+            return;
         }
         self.next_tick = turn.now + TICK;
         self.watch_connectivity(turn);
         let mut layers_changed = false;
-        for endpoint in self.endpoints.iter_mut().flatten() {
+        for slot in 0..self.endpoints.len() {
+            let Some(endpoint) = &mut self.endpoints[slot] else {
+                continue;
+            };
             endpoint.uplink.tidy(turn.now, turn.counters);
             endpoint.downlink.tidy(turn.now);
-            layers_changed |= endpoint.uplink.take_layer_change(turn.now);
             let waiting = endpoint.connected.is_some_and(|connected| {
                 turn.now.saturating_duration_since(connected) >= CHANNEL_EXPECTED
             });
@@ -70,71 +94,116 @@ impl Conference {
                 turn.counters.endpoints_without_channel += 1;
             }
             endpoint.channel_missed |= waiting;
+            for (place, changed) in endpoint.uplink.take_layer_changes(turn.now) {
+                layers_changed |= changed;
+                self.note_layers(turn, place, false, changed);
+            }
+        }
+        for placed in self.sources.iter_mut().flatten() {
+            if let Ties::Elsewhere { stores, .. } = &mut placed.ties {
+                stores.iter_mut().for_each(|store| store.tidy(turn.now));
+            }
         }
         let since = turn.now.saturating_duration_since(self.last_allocation);
         if layers_changed || since >= MAX_BETWEEN_ALLOCATIONS {
             self.allocate(turn, None);
         }
-        if self.next_expiry > turn.now {
-            return Vec::new();
+        if self.shard != self.lead {
+            let senders = self.count_senders(turn.now);
+            if self.senders.insert(self.shard, senders) != Some(senders) {
+                self.tell(turn, self.lead, News::Senders(senders));
+            }
         }
-        self.next_expiry = turn.now + EXPIRY_INTERVAL;
-        self.expired(turn.now)
+        if self.next_expiry <= turn.now {
+            self.next_expiry = turn.now + EXPIRY_INTERVAL;
+            self.report_expired(turn);
+        }
     }
 
-    fn speaker_changed(&mut self, turn: &mut Turn<'_>) {
-        turn.counters.dominant_speaker_changes += 1;
+    /// Another endpoint is the dominant speaker.
+    pub(super) fn floor_changed(&mut self, turn: &mut Turn<'_>) {
         if let Some(text) = self.dominant_speaker(turn) {
             self.broadcast(turn, None, &text);
         }
         self.allocate(turn, None);
-        self.plan_keyframe(turn.now);
+        let Some(speaker) = self.floor.order().dominant() else {
+            return;
+        };
+        let Some(member) = self.members[speaker]
+            .as_ref()
+            .filter(|_| self.by_id.len() > 2)
+        else {
+            return;
+        };
+        let audience = self.audience_of(speaker);
+        if member.home == self.shard {
+            self.note_audience(turn.now, speaker, audience);
+        } else {
+            let news = News::Audience {
+                speaker: member.number,
+                audience,
+            };
+            self.tell(turn, member.home, news);
+        }
     }
 
-    /// A new speaker will soon be on somebody's stage: the key frame is asked
-    /// for so that it comes when the last receiver has made the change.
-    fn plan_keyframe(&mut self, now: Instant) {
-        let Some(speaker) = self.speakers.dominant() else {
-            return;
-        };
-        let staged = self.endpoints.iter().flatten().any(|receiver| {
+    /// The receivers here of a new dominant speaker.
+    fn audience_of(&self, speaker: usize) -> Audience {
+        let receivers = self.endpoints.iter().enumerate();
+        let receivers = receivers.filter_map(|(slot, e)| Some((slot, e.as_ref()?)));
+        let mut audience = Audience::default();
+        for (slot, receiver) in receivers {
             let on_stage = &receiver.constraints.on_stage;
-            on_stage.iter().any(|name| self.is_camera(name))
-        });
-        if self.by_id.len() <= 2 || !staged {
-            return;
+            let round_trip = receiver.downlink.round_trip().filter(|_| slot != speaker);
+            audience = audience.and(Audience {
+                staged: on_stage.iter().any(|name| self.is_camera(name)),
+                round_trip,
+            });
         }
-        let round_trip = |slot: usize| {
-            let endpoint = self.endpoints[slot].as_ref();
-            endpoint.and_then(|e| e.downlink.round_trip())
+        audience
+    }
+
+    /// A new speaker here will soon be on somebody's stage: the key frame is
+    /// asked for so that it comes when the last receiver has made the change.
+    pub(super) fn note_audience(&mut self, now: Instant, speaker: usize, audience: Audience) {
+        let Some(endpoint) = &self.endpoints[speaker] else {
+            return;
         };
-        let own = round_trip(speaker).unwrap_or_default();
-        let others = (0..self.endpoints.len()).filter(|slot| *slot != speaker);
-        let longest = others.filter_map(round_trip).max().unwrap_or_default();
-        let delay = (longest + Duration::from_millis(10)).saturating_sub(own);
-        self.preemptive = Some((now + delay, speaker));
+        let earlier = self.plan.take().filter(|plan| plan.speaker == speaker);
+        let mut plan = earlier.unwrap_or(Plan {
+            speaker,
+            decided: now,
+            audience: Audience::default(),
+            due: None,
+        });
+        plan.audience = plan.audience.and(audience);
+        if plan.audience.staged {
+            let own = endpoint.downlink.round_trip().unwrap_or_default();
+            let longest = plan.audience.round_trip.unwrap_or_default();
+            let delay = (longest + Duration::from_millis(10)).saturating_sub(own);
+            plan.due = Some(plan.decided + delay);
+        }
+        self.plan = Some(plan);
     }
 
     fn is_camera(&self, name: &str) -> bool {
-        self.endpoints.iter().flatten().any(|endpoint| {
-            endpoint.uplink.sources().iter().any(|placed| {
-                let named = *placed.source.name.0 == *name || *endpoint.id.0 == *name;
-                named
-                    && placed.source.media_type == MediaType::Video
-                    && placed.source.video_type == VideoType::Camera
-            })
+        self.sources.iter().flatten().any(|placed| {
+            let owner = self.members[placed.owner].as_ref();
+            let named = *placed.source.name.0 == *name || owner.is_some_and(|o| *o.id.0 == *name);
+            named && placed.is_video() && placed.source.video_type == VideoType::Camera
         })
     }
 
     fn ask_speaker(&mut self, turn: &mut Turn<'_>, speaker: usize) {
-        let Some(endpoint) = &self.endpoints[speaker] else {
+        let Some(member) = &self.members[speaker] else {
             return;
         };
-        let camera = endpoint.uplink.sources().iter().find(|placed| {
-            placed.source.media_type == MediaType::Video
-                && placed.source.video_type == VideoType::Camera
+        let camera = member.sources.iter().copied().find(|place| {
+            self.sources[*place].as_ref().is_some_and(|placed| {
+                placed.is_video() && placed.source.video_type == VideoType::Camera
+            })
         });
-        if let Some(place) = camera.map(|placed| placed.slot) {
+        if let Some(place) = camera {
             turn.counters.preemptive_keyframe_requests_sent += 1;
             self.request_keyframe(turn, place, Asker::Bridge);
         }
@@ -142,68 +211,72 @@ impl Conference {
 
     fn watch_connectivity(&mut self, turn: &mut Turn<'_>) {
         let mut changes = Vec::new();
-        for endpoint in self.endpoints.iter_mut().flatten() {
+        for (endpoint, member) in self.endpoints.iter().zip(&mut self.members) {
+            let (Some(endpoint), Some(member)) = (endpoint, member) else {
+                continue;
+            };
             let active = match endpoint.last_activity {
                 Some(last) => turn.now.saturating_duration_since(last) <= MAX_INACTIVITY,
                 None => turn.now.saturating_duration_since(endpoint.created) <= FIRST_TRANSFER,
             };
-            if endpoint.visitor || active == endpoint.active {
+            if endpoint.visitor || active == member.active {
                 continue;
             }
-            endpoint.active = active;
+            member.active = active;
             if active {
                 turn.counters.endpoints_reconnected += 1;
             } else {
                 turn.counters.endpoints_disconnected += 1;
             }
             debug!(conference = %self.id, endpoint = %endpoint.id, active, "connectivity changed");
-            changes.push(channel::connectivity(&endpoint.id, active));
+            let text = channel::connectivity(&endpoint.id, active);
+            changes.push((member.number, active, text));
         }
-        for text in changes {
+        for (endpoint, active, text) in changes {
             self.broadcast(turn, None, &text);
+            self.tell_parts(turn, &News::Connectivity { endpoint, active });
         }
     }
 
-    fn expired(&self, now: Instant) -> Vec<(usize, ExpiryReason)> {
-        let reason = |slot: usize| {
-            let endpoint = self.endpoints[slot].as_ref()?;
+    /// Reports endpoints that have gone without a word; they stay until the
+    /// registry, having heard of it, expires them everywhere.
+    fn report_expired(&mut self, turn: &mut Turn<'_>) {
+        for (endpoint, member) in self.endpoints.iter_mut().zip(&self.members) {
+            let (Some(endpoint), Some(member)) = (endpoint, member) else {
+                continue;
+            };
             let (since, limit) = match endpoint.last_activity {
                 Some(last) => (last, EXPIRY_SILENCE),
                 None => (endpoint.created, EXPIRY_NEVER),
             };
-            let silent = now.saturating_duration_since(since) >= limit;
-            endpoint.failed.or(silent.then_some(ExpiryReason::Inactive))
-        };
-        (0..self.endpoints.len())
-            .filter_map(|slot| Some((slot, reason(slot)?)))
-            .collect()
+            let silent = turn.now.saturating_duration_since(since) >= limit;
+            let reason = endpoint.failed.or(silent.then_some(ExpiryReason::Inactive));
+            let Some(reason) = reason.filter(|_| !endpoint.expired) else {
+                continue;
+            };
+            endpoint.expired = true;
+            info!(conference = %self.id, endpoint = %endpoint.id, ?reason, "endpoint has gone");
+            turn.events.push_back(Event::EndpointExpired {
+                conference: self.id,
+                member: member.number,
+                reason,
+            });
+        }
     }
 
-    /// Drops an endpoint without being told, and says so.
-    pub fn expire(&mut self, turn: &mut Turn<'_>, slot: usize, reason: ExpiryReason) {
-        let Some(endpoint) = &self.endpoints[slot] else {
-            return;
-        };
-        let endpoint = endpoint.id.clone();
-        info!(conference = %self.id, %endpoint, ?reason, "endpoint expired");
-        self.leave(turn, slot);
-        turn.events.push_back(Event::EndpointExpired {
-            conference: self.id,
-            endpoint,
-            reason,
+    fn count_senders(&self, now: Instant) -> u32 {
+        let sending = self.endpoints.iter().flatten().filter(|endpoint| {
+            recent(now, endpoint.uplink.last_audio) || recent(now, endpoint.uplink.last_video)
         });
+        sending.count() as u32
     }
 
     /// Adds the figures of the moment.
     pub fn measure(&self, now: Instant, gauges: &mut Gauges) {
-        let recent =
-            |at: Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) <= RECENT);
-        let size = self.by_id.len() as u32;
-        let mut senders = 0;
         for endpoint in self.endpoints.iter().flatten() {
-            let audio = recent(endpoint.uplink.last_audio);
-            let video = recent(endpoint.uplink.last_video);
-            senders += u32::from(audio || video);
+            let audio = recent(now, endpoint.uplink.last_audio);
+            let video = recent(now, endpoint.uplink.last_video);
+            gauges.endpoints += 1;
             gauges.visitors += u32::from(endpoint.visitor);
             gauges.endpoints_sending_audio += u32::from(audio);
             gauges.endpoints_sending_video += u32::from(video);
@@ -219,10 +292,20 @@ impl Conference {
                 gauges.rtt_count += 1;
             }
         }
-        gauges.conferences += 1;
-        gauges.endpoints += size;
-        gauges.largest_conference = gauges.largest_conference.max(size);
-        gauges.inactive_conferences += u32::from(senders == 0);
-        gauges.p2p_conferences += u32::from(senders == 0 && size == 2);
+        gauges.conference_parts += 1;
+        // The conference as a whole counts once.
+        if self.shard == self.lead {
+            let size = self.by_id.len() as u32;
+            let elsewhere: u32 = self.senders.values().sum();
+            let idle = self.count_senders(now) + elsewhere == 0;
+            gauges.conferences += 1;
+            gauges.largest_conference = gauges.largest_conference.max(size);
+            gauges.inactive_conferences += u32::from(idle);
+            gauges.p2p_conferences += u32::from(idle && size == 2);
+        }
     }
+}
+
+fn recent(now: Instant, at: Option<Instant>) -> bool {
+    at.is_some_and(|at| now.saturating_duration_since(at) <= RECENT)
 }

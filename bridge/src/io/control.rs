@@ -146,7 +146,6 @@ impl Bridge {
         for dispatch in colibri.take_dispatches() {
             self.mailboxes[dispatch.worker].send(worker::Mail::Command {
                 command: dispatch.command,
-                number: dispatch.number,
                 permit: None,
             });
         }
@@ -161,11 +160,7 @@ impl Bridge {
         command: Command,
         permit: Option<OwnedSemaphorePermit>,
     ) {
-        self.mailboxes[worker].send(worker::Mail::Command {
-            command,
-            number: 0,
-            permit,
-        });
+        self.mailboxes[worker].send(worker::Mail::Command { command, permit });
     }
 
     /// Begins to end; see [`Lifecycle::shut_down`].
@@ -303,7 +298,7 @@ impl Bridge {
         };
     }
 
-    fn handle_event(&self, worker: usize, worked_off: u64, event: Event) {
+    fn handle_event(&self, worker: usize, event: Event) {
         match event {
             Event::ChannelSend { channel, text, .. } => self.channels.send(channel, text),
             Event::ChannelClose {
@@ -311,18 +306,11 @@ impl Bridge {
             } => self.channels.close(channel, reason),
             Event::EndpointExpired {
                 conference,
-                endpoint,
+                member,
                 reason,
             } => {
-                tracing::debug!(%conference, %endpoint, ?reason, "endpoint dropped");
                 self.colibri(|colibri| {
-                    colibri.endpoint_expired(
-                        clock::now(),
-                        worked_off,
-                        conference,
-                        &endpoint,
-                        reason,
-                    );
+                    colibri.endpoint_expired(clock::now(), conference, member, reason);
                 });
             }
             Event::EndpointConnected {
@@ -346,7 +334,7 @@ pub async fn handle_events(
     mut events: mpsc::UnboundedReceiver<worker::Report>,
 ) {
     while let Some(report) = events.recv().await {
-        bridge.handle_event(report.worker, report.worked_off, report.event);
+        bridge.handle_event(report.worker, report.event);
     }
 }
 

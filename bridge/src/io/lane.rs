@@ -72,6 +72,11 @@ impl<H> LaneSender<H> {
 }
 
 impl<H> LaneReceiver<H> {
+    /// How many datagrams lie in the lane.
+    pub(super) fn waiting(&self) -> usize {
+        self.heads.slots()
+    }
+
     /// Hands out what lies in the lane, at most `limit`. Answers how much it was.
     pub(super) fn take(&mut self, limit: usize, mut take: impl FnMut(H, &mut [u8])) -> usize {
         for taken in 0..limit {
@@ -137,6 +142,7 @@ mod tests {
         assert_eq!(taken, room);
         assert!(sender.flush());
         assert!(!sender.flush());
+        assert_eq!(receiver.waiting(), room);
         assert_eq!(receiver.take(10, |_, _| {}), 10);
         assert_eq!(receiver.take(100, |_, _| {}), room - 10);
         // Empty datagrams are bounded by their heads.

@@ -458,7 +458,13 @@ impl Exposition {
     /// What each worker does, under its number.
     fn workers(&mut self, workers: &[WorkerFigures]) {
         type Figure = fn(&WorkerFigures) -> f64;
-        let figures: [(&str, &str, Figure); 6] = [
+        let figures: [(&str, &str, Figure); 8] = [
+            ("gauge", "conference_parts", |w| {
+                f64::from(w.shard.gauges.conference_parts)
+            }),
+            ("counter", "packets_published_total", |w| {
+                w.shard.counters.packets_published as f64
+            }),
             ("counter", "busy_seconds_total", |w| w.busy.as_secs_f64()),
             ("gauge", "endpoints", |w| {
                 f64::from(w.shard.gauges.endpoints)

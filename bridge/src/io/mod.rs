@@ -8,6 +8,7 @@ pub mod http;
 pub mod identity;
 mod lane;
 pub mod metrics;
+mod neighbours;
 pub mod program;
 pub mod rng;
 pub mod udp;

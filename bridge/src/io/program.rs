@@ -178,6 +178,7 @@ pub fn start(
                 .unwrap_or_default(),
             data_channels: config.data_channels,
             workers: sockets.len(),
+            endpoints_per_worker: config.endpoints_per_worker,
         },
         rng::generator(),
     );
@@ -189,7 +190,7 @@ pub fn start(
             ufrag_prefix: config.ufrag_prefix.len(),
         };
         let certificate = Arc::clone(&certificate);
-        Shard::new(site, config.shard.clone(), certificate, rng::seed())
+        Shard::new(site, config.shard.clone(), certificate)
     });
     let shards = shards.collect();
     let mailboxes = worker::spawn(sockets, shards, &reports).context("cannot start the workers")?;

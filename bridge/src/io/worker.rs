@@ -10,7 +10,6 @@
 //! What shards tell each other goes through the mailboxes, too: so it cannot
 //! overtake a command that the registry gave before.
 
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as queue;
@@ -20,12 +19,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::clock;
-use super::lane::{LaneReceiver, LaneSender, lane};
-use super::udp::{Counters, Sockets, Waker};
+use super::neighbours::{Letterbox, Neighbours, acquaint};
+use super::udp::{Counters, Sockets};
 use crate::command::{Command, Event};
 use crate::peers::{MAX_WORKERS, PeerMessage};
 use crate::shard::{Misdirected, Shard};
-use crate::stats::DropCause;
 
 /// Datagrams taken in a turn before timers get theirs.
 const DATAGRAMS_A_TURN: usize = 256;
@@ -39,8 +37,6 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 pub enum Mail {
     Command {
         command: Command,
-        /// The registry's number of the command; 0 for what did not come from it.
-        number: u64,
         /// Given back when the shard has taken the command.
         permit: Option<OwnedSemaphorePermit>,
     },
@@ -48,27 +44,11 @@ pub enum Mail {
     Peer { from: usize, message: PeerMessage },
 }
 
-/// An event, with which worker it is from, and the number of the last of the
-/// registry's commands that its shard had taken before.
+/// An event, with which worker it is from.
 #[derive(Debug)]
 pub struct Report {
     pub worker: usize,
-    pub worked_off: u64,
     pub event: Event,
-}
-
-/// Where a worker's mail is put.
-#[derive(Clone, Debug)]
-struct Letterbox {
-    sender: queue::Sender<Mail>,
-    waker: Waker,
-}
-
-impl Letterbox {
-    fn put(&self, mail: Mail) {
-        // A worker ends only with the process.
-        let _ = self.sender.send(mail);
-    }
 }
 
 /// Where a worker's mail is put, and what can be seen of it from outside.
@@ -141,35 +121,20 @@ pub fn spawn(
     shards: Vec<Shard>,
     reports: &mpsc::UnboundedSender<Report>,
 ) -> std::io::Result<Vec<Mailbox>> {
-    let count = shards.len();
     let (mut letters, mut mails) = (Vec::new(), Vec::new());
     for sockets in &sockets {
         let (sender, mail) = queue::channel();
-        let waker = sockets.waker();
-        letters.push(Letterbox { sender, waker });
+        letters.push(Letterbox {
+            sender,
+            waker: sockets.waker(),
+            words: Arc::default(),
+        });
         mails.push(mail);
     }
-    let mut peers: Vec<Vec<Peer>> = (0..count).map(|_| Vec::new()).collect();
-    for a in 0..count {
-        for b in 0..a {
-            let (to_a, from_b) = lane(count);
-            let (to_b, from_a) = lane(count);
-            for (worker, number, outgoing, incoming) in [(b, a, to_a, from_a), (a, b, to_b, from_b)]
-            {
-                peers[worker].push(Peer {
-                    number,
-                    letters: letters[number].clone(),
-                    told: false,
-                    outgoing,
-                    incoming,
-                });
-            }
-        }
-    }
     let mut mailboxes = Vec::new();
-    let parts = sockets.into_iter().zip(shards).zip(mails).zip(peers);
-    for (index, (((sockets, shard), mail), mut peers)) in parts.enumerate() {
-        peers.sort_by_key(|peer| peer.number);
+    let neighbours = acquaint(&letters);
+    let parts = sockets.into_iter().zip(shards).zip(mails).zip(neighbours);
+    for (index, (((sockets, shard), mail), neighbours)) in parts.enumerate() {
         let vitals = Arc::new(Vitals {
             started: clock::now(),
             last_turn: AtomicU64::new(0),
@@ -185,11 +150,11 @@ pub fn spawn(
             index,
             sockets,
             shard,
-            mail: Inbox {
+            inbox: Inbox {
                 mail,
-                worked_off: 0,
+                words: Arc::clone(&letters[index].words),
             },
-            peers,
+            neighbours,
             reports: reports.clone(),
             vitals,
         };
@@ -200,39 +165,24 @@ pub fn spawn(
     Ok(mailboxes)
 }
 
-/// The local and the remote address of a datagram.
-type Pair = (SocketAddr, SocketAddr);
-
-/// Another worker, from this one's side.
-struct Peer {
-    number: usize,
-    letters: Letterbox,
-    /// There is mail it was not woken for yet.
-    told: bool,
-    outgoing: LaneSender<Pair>,
-    incoming: LaneReceiver<Pair>,
-}
-
 /// What a worker is told.
 struct Inbox {
     mail: queue::Receiver<Mail>,
-    /// The registry's number of the last of its commands.
-    worked_off: u64,
+    /// How many words of other shards are in it.
+    words: Arc<AtomicUsize>,
 }
 
 impl Inbox {
     /// Hands mail to the shard, at most as much as a turn takes. How much it was.
-    fn hand_to(&mut self, shard: &mut Shard, now: Instant) -> usize {
+    fn hand_to(&self, shard: &mut Shard, now: Instant) -> usize {
         let mut taken = 0;
         for mail in self.mail.try_iter().take(MAIL_A_TURN) {
             match mail {
-                Mail::Command {
-                    command, number, ..
-                } => {
-                    shard.handle_command(now, command);
-                    self.worked_off = self.worked_off.max(number);
+                Mail::Command { command, .. } => shard.handle_command(now, command),
+                Mail::Peer { from, message } => {
+                    self.words.fetch_sub(1, Ordering::Relaxed);
+                    shard.handle_peer(now, from, message);
                 }
-                Mail::Peer { from, message } => shard.handle_peer(from, message),
             }
             taken += 1;
         }
@@ -244,9 +194,8 @@ struct Worker {
     index: usize,
     sockets: Sockets,
     shard: Shard,
-    mail: Inbox,
-    /// All others, by their numbers.
-    peers: Vec<Peer>,
+    inbox: Inbox,
+    neighbours: Neighbours,
     reports: mpsc::UnboundedSender<Report>,
     vitals: Arc<Vitals>,
 }
@@ -255,14 +204,20 @@ impl Worker {
     fn run(mut self) {
         loop {
             let turn = clock::now();
+            self.neighbours.look();
             let mut more = self.take_mail(turn);
             more |= self.take_datagrams(turn);
-            more |= self.take_handed_over(turn);
+            more |= self.take_from_neighbours(turn);
             let now = clock::now();
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
-            self.tell_peers();
+            if !self.neighbours.any_far_behind() {
+                self.shard.tell_homes(now);
+                self.shard.tell_senders(now);
+            }
+            self.neighbours.pass_on(&mut self.shard);
+            self.neighbours.wake();
             self.sockets.send(self.shard.outbox());
             self.report();
             let now = clock::now();
@@ -278,29 +233,28 @@ impl Worker {
 
     /// Whether there may be more than a turn takes; so too below.
     fn take_mail(&mut self, now: Instant) -> bool {
-        self.mail.hand_to(&mut self.shard, now) == MAIL_A_TURN
+        self.inbox.hand_to(&mut self.shard, now) == MAIL_A_TURN
     }
 
+    /// A datagram that nobody seems to be there for may have overtaken the news:
+    /// that an endpoint is there, or its address proved, is in the mail before
+    /// its peer knows, so that is looked into first.
     fn take_datagrams(&mut self, now: Instant) -> bool {
-        let (shard, peers, mail) = (&mut self.shard, &mut self.peers, &mut self.mail);
+        let (shard, neighbours) = (&mut self.shard, &mut self.neighbours);
+        let inbox = &self.inbox;
         let taken = self
             .sockets
             .receive(DATAGRAMS_A_TURN, |local, from, datagram| {
                 let mut refused = shard.handle_datagram(now, local, from, datagram);
-                // That an address is proved is in the mail before the peer
-                // knows: what it sends then must not be early.
-                if let Err(Misdirected::Nobody(DropCause::UnknownAddress)) = refused
-                    && mail.hand_to(shard, now) > 0
+                if let Err(Misdirected::Nobody(_)) = refused
+                    && inbox.hand_to(shard, now) > 0
                 {
                     refused = shard.handle_datagram(now, local, from, datagram);
                 }
                 match refused {
                     Ok(()) => {}
                     Err(Misdirected::Shard(number)) => {
-                        let lane = &mut peer(peers, number).outgoing;
-                        if !lane.push((local, from), datagram) {
-                            shard.count_drop(DropCause::HandoverFull);
-                        }
+                        neighbours.hand_over(shard, number, (local, from), datagram);
                     }
                     Err(Misdirected::Nobody(cause)) => shard.count_drop(cause),
                 }
@@ -308,34 +262,17 @@ impl Worker {
         taken == DATAGRAMS_A_TURN
     }
 
-    fn take_handed_over(&mut self, now: Instant) -> bool {
-        let shard = &mut self.shard;
-        let mut more = false;
-        for peer in &mut self.peers {
-            let taken = peer
-                .incoming
-                .take(DATAGRAMS_A_TURN, |(local, from), datagram| {
-                    shard.handle_handed_over(now, local, from, datagram);
-                });
-            more |= taken == DATAGRAMS_A_TURN;
-        }
-        more
-    }
-
-    /// Passes on what the shard has to tell the others, and wakes those that
-    /// were given something.
-    fn tell_peers(&mut self) {
-        for (number, message) in self.shard.take_peer_messages() {
-            let peer = peer(&mut self.peers, number);
-            let from = self.index;
-            peer.letters.put(Mail::Peer { from, message });
-            peer.told = true;
-        }
-        for peer in &mut self.peers {
-            if peer.outgoing.flush() | std::mem::take(&mut peer.told) {
-                peer.letters.waker.wake();
+    fn take_from_neighbours(&mut self, now: Instant) -> bool {
+        let (shard, neighbours) = (&mut self.shard, &mut self.neighbours);
+        let mut more = neighbours.take_handed_over(DATAGRAMS_A_TURN, |(local, from), datagram| {
+            if let Err(cause) = shard.handle_handed_over(now, local, from, datagram) {
+                shard.count_drop(cause);
             }
-        }
+        });
+        more |= neighbours.take_published(DATAGRAMS_A_TURN, |head, packet| {
+            shard.handle_published(now, head, packet);
+        });
+        more
     }
 
     fn report(&mut self) {
@@ -345,7 +282,6 @@ impl Worker {
             }
             let report = Report {
                 worker: self.index,
-                worked_off: self.mail.worked_off,
                 event,
             };
             // Nobody listens any more when the process is ending.
@@ -362,9 +298,4 @@ impl Worker {
         let failing = self.sockets.failing();
         self.vitals.failing.store(failing, Ordering::Relaxed);
     }
-}
-
-fn peer(peers: &mut [Peer], number: usize) -> &mut Peer {
-    let found = peers.iter_mut().find(|peer| peer.number == number);
-    found.expect("a shard names shards of this bridge, and never itself")
 }

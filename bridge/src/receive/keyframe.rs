@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::id::MemberId;
 use crate::rtp::Ssrc;
 
 /// Time between two requests for one SSRC, unless the round trip is shorter
@@ -20,8 +21,8 @@ const MAX_REMEMBERED: usize = 4096;
 /// Who wants a key frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// A receiver, by its slot in the conference, with a PLI or FIR of its own.
-    Receiver(usize),
+    /// A receiver with a PLI or FIR of its own.
+    Receiver(MemberId),
     /// A projection of ours, which paces itself (see [`Pace`]).
     Projection,
     /// The bridge itself: not limited.
@@ -32,7 +33,7 @@ pub enum Asker {
 #[derive(Debug, Default)]
 pub struct KeyframeRequester {
     /// Accepted requests of receivers, oldest first.
-    receivers: VecDeque<(Instant, usize, Ssrc)>,
+    receivers: VecDeque<(Instant, MemberId, Ssrc)>,
     /// The last accepted request for each SSRC; as many as the endpoint signalled.
     last: Vec<(Ssrc, Instant)>,
 }
@@ -147,7 +148,7 @@ mod tests {
         ] {
             let now = start + Duration::from_millis(ms);
             assert_eq!(
-                requester.accept(now, Asker::Receiver(1), SSRC, None),
+                requester.accept(now, Asker::Receiver(MemberId(1)), SSRC, None),
                 accepted,
                 "at {ms} ms"
             );
@@ -158,18 +159,18 @@ mod tests {
     fn receivers_share_one_request_in_200_ms_but_not_the_ten_seconds() {
         let start = Instant::now();
         let mut requester = KeyframeRequester::default();
-        assert!(requester.accept(start, Asker::Receiver(1), SSRC, None));
-        assert!(!requester.accept(start, Asker::Receiver(2), SSRC, None));
+        assert!(requester.accept(start, Asker::Receiver(MemberId(1)), SSRC, None));
+        assert!(!requester.accept(start, Asker::Receiver(MemberId(2)), SSRC, None));
         assert!(!requester.accept(start, Asker::Projection, SSRC, None));
-        assert!(requester.accept(start, Asker::Receiver(2), Ssrc(8), None));
+        assert!(requester.accept(start, Asker::Receiver(MemberId(2)), Ssrc(8), None));
         assert!(requester.accept(start, Asker::Bridge, SSRC, None));
         for i in 1..3 {
             let now = start + Duration::from_millis(250 * i);
-            assert!(requester.accept(now, Asker::Receiver(1), SSRC, None));
+            assert!(requester.accept(now, Asker::Receiver(MemberId(1)), SSRC, None));
         }
         let now = start + Duration::from_secs(1);
-        assert!(!requester.accept(now, Asker::Receiver(1), SSRC, None));
-        assert!(requester.accept(now, Asker::Receiver(2), SSRC, None));
+        assert!(!requester.accept(now, Asker::Receiver(MemberId(1)), SSRC, None));
+        assert!(requester.accept(now, Asker::Receiver(MemberId(2)), SSRC, None));
     }
 
     #[test]
@@ -177,11 +178,11 @@ mod tests {
         let start = Instant::now();
         let mut requester = KeyframeRequester::default();
         let rtt = Some(Duration::from_millis(20));
-        assert!(requester.accept(start, Asker::Receiver(1), SSRC, rtt));
+        assert!(requester.accept(start, Asker::Receiver(MemberId(1)), SSRC, rtt));
         let now = start + Duration::from_millis(29);
-        assert!(!requester.accept(now, Asker::Receiver(1), SSRC, rtt));
+        assert!(!requester.accept(now, Asker::Receiver(MemberId(1)), SSRC, rtt));
         let now = start + Duration::from_millis(30);
-        assert!(requester.accept(now, Asker::Receiver(1), SSRC, rtt));
+        assert!(requester.accept(now, Asker::Receiver(MemberId(1)), SSRC, rtt));
     }
 
     #[test]

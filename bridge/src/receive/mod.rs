@@ -75,7 +75,7 @@ pub struct Arrival {
 }
 
 /// What there is to know of an arrival, by media type.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ArrivalMedia {
     Audio {
         /// From 0 to 127, if the packet tells.
@@ -94,7 +94,7 @@ pub enum ArrivalMedia {
 }
 
 /// The codec's view of a packet, owned.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ArrivalCodec {
     Vp8(vp8::Descriptor),
     Vp9(vp9::Descriptor),
@@ -228,6 +228,11 @@ impl Uplink {
     /// The source at a place of the conference.
     pub fn source_at(&self, slot: usize) -> Option<&UplinkSource> {
         self.sources.iter().find(|source| source.slot == slot)
+    }
+
+    /// As [`Self::source_at`].
+    pub fn source_at_mut(&mut self, slot: usize) -> Option<&mut UplinkSource> {
+        self.sources.iter_mut().find(|source| source.slot == slot)
     }
 
     /// Takes an authentic RTP packet in place.
@@ -567,14 +572,14 @@ impl Uplink {
         }
     }
 
-    /// Whether the sender began or ceased to send an encoding of some source.
-    pub fn take_layer_change(&mut self, now: Instant) -> bool {
-        let mut changed = false;
-        for source in &mut self.sources {
-            changed |=
-                source.source.media_type == MediaType::Video && source.layers.take_change(now);
-        }
-        changed
+    /// The places of all video sources, and of each whether the sender began or
+    /// ceased to send one of its encodings.
+    pub fn take_layer_changes(&mut self, now: Instant) -> Vec<(usize, bool)> {
+        let sources = self.sources.iter_mut();
+        sources
+            .filter(|source| source.source.media_type == MediaType::Video)
+            .map(|source| (source.slot, source.layers.take_change(now)))
+            .collect()
     }
 
     /// The sender leaves: counts what was still being received.

@@ -228,6 +228,12 @@ impl Downlink {
         }
     }
 
+    /// Whether a video source was ever to be sent. Then its packets have to pass
+    /// by here even while it is suspended, so that it is known where it may go on.
+    pub fn follows_video(&self, slot: usize) -> bool {
+        matches!(self.outputs.get(slot), Some(Some(Output::Video(_))))
+    }
+
     /// A source is gone.
     pub fn remove(&mut self, slot: usize) {
         let output = self.outputs.get_mut(slot).and_then(Option::take);

@@ -97,7 +97,7 @@ pub(crate) struct Seen {
     pub(crate) at: Duration,
     pub(crate) timestamp: u32,
     pub(crate) picture_id: u16,
-    pub tl0_pic_idx: u8,
+    pub(crate) tl0_pic_idx: u8,
     pub(crate) marker: bool,
     pub(crate) by_rtx: bool,
     pub(crate) content: Content,
@@ -264,6 +264,35 @@ impl Client {
 
     pub(crate) fn primary(&self) -> Ssrc {
         Ssrc(self.video[0].ssrc)
+    }
+
+    /// All that came, a line each, in a fixed order.
+    pub(crate) fn transcript(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (ssrc, track) in &self.tracks {
+            let mut line = |what: String| lines.push(format!("{} {ssrc:?} {what}", self.id));
+            for (index, seen) in &track.video {
+                line(format!("{index} {seen:?}"));
+            }
+            for (index, heard) in &track.audio {
+                line(format!("{index} {heard:?}"));
+            }
+        }
+        let mut line = |what: String| lines.push(format!("{} {what}", self.id));
+        for (at, text) in &self.messages {
+            line(format!("{at:?} {text}"));
+        }
+        for at in &self.key_requests {
+            line(format!("asked for a key frame at {at:?}"));
+        }
+        for report in &self.reports {
+            line(format!("{report:?}"));
+        }
+        let (nacked, resent) = (self.nacked, self.resent);
+        line(format!("{nacked} asked for again, {resent} sent"));
+        let (feedback, tagged) = (self.feedback, self.tagged.len());
+        line(format!("feedback about {feedback}, {tagged} tagged"));
+        lines
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {

@@ -19,8 +19,9 @@ use viaduct_bridge::command::{
     Codec, Command, Encoding, EndpointSettings, EndpointUpdate, Event, Feedback, ForceMute,
     HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
 };
-use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, SourceName};
+use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
 use viaduct_bridge::peers::Site;
+use viaduct_bridge::placement::Placement;
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
 use viaduct_bridge::settings::ShardSettings;
 use viaduct_bridge::shard::{Misdirected, Shard};
@@ -28,7 +29,6 @@ use viaduct_bridge::stats::{DropCause, ShardStats};
 use viaduct_bridge::transport::{Certificate, local_credentials};
 
 const CONFERENCE: ConferenceId = ConferenceId(1);
-const WORKERS: usize = 2;
 
 fn bridge_address() -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 1], 10_000))
@@ -42,9 +42,10 @@ fn certificate() -> Arc<Certificate> {
 struct Simulation {
     start: Instant,
     now: Instant,
-    /// All conferences are on the last of them; the kernel gives a datagram to
-    /// any.
+    /// The kernel gives a datagram to any of them.
     shards: Vec<Shard>,
+    placement: Placement,
+    members: BTreeMap<&'static str, MemberId>,
     certificate: Arc<Certificate>,
     network: Network,
     clients: BTreeMap<&'static str, Client>,
@@ -55,52 +56,67 @@ struct Simulation {
 }
 
 impl Simulation {
+    /// A conference that is split as far as it can be: each endpoint but the
+    /// first has some of the others on another shard.
     fn new(seed: u64) -> Self {
+        Self::spread(seed, 2, 1)
+    }
+
+    /// So many workers, with at most so many endpoints each, if there is room.
+    fn spread(seed: u64, workers: usize, endpoints_per_worker: usize) -> Self {
         let start = Instant::now();
         let certificate = certificate();
         let shard = |number| {
             let site = Site {
                 number,
-                count: WORKERS,
+                count: workers,
                 ufrag_prefix: 0,
             };
-            Shard::new(site, ShardSettings::default(), certificate.clone(), seed)
+            Shard::new(site, ShardSettings::default(), certificate.clone())
         };
         let mut sim = Self {
             start,
             now: start,
-            shards: (0..WORKERS).map(shard).collect(),
+            shards: (0..workers).map(shard).collect(),
+            placement: Placement::new(workers, endpoints_per_worker),
+            members: BTreeMap::new(),
             certificate: certificate.clone(),
-            network: Network::new(seed, Duration::from_millis(20), Duration::from_millis(40)),
+            network: Network::new(
+                seed,
+                start,
+                Duration::from_millis(20),
+                Duration::from_millis(40),
+            ),
             clients: BTreeMap::new(),
             channels: 0,
             events: Vec::new(),
             media: media(),
         };
-        sim.command(Command::CreateConference {
-            conference: CONFERENCE,
-            audio_feedback: Ssrc(1),
-            video_feedback: Ssrc(2),
-        });
+        sim.placement
+            .create_conference(start, CONFERENCE, Ssrc(1), Ssrc(2));
+        sim.exchange();
         sim
     }
 
-    fn home(&mut self) -> &mut Shard {
-        self.shards.last_mut().expect("there is one")
-    }
-
+    /// Word of a WebSocket, for the shard of its endpoint.
     fn command(&mut self, command: Command) {
-        let now = self.now;
-        self.home().handle_command(now, command);
+        self.dispatch();
+        let (Command::ChannelOpened { endpoint, .. }
+        | Command::ChannelMessage { endpoint, .. }
+        | Command::ChannelClosed { endpoint, .. }) = &command
+        else {
+            panic!("the placement makes {command:?}");
+        };
+        let home = self.placement.home(CONFERENCE, self.members[&*endpoint.0]);
+        let shard = &mut self.shards[home.expect("it is there")];
+        shard.handle_command(self.now, command);
         self.exchange();
     }
 
     fn update(&mut self, id: &'static str, update: EndpointUpdate) {
-        self.command(Command::UpdateEndpoint {
-            conference: CONFERENCE,
-            endpoint: EndpointId::from(id),
-            update: Box::new(update),
-        });
+        self.placement
+            .update_endpoint(CONFERENCE, self.members[id], update);
+        self.exchange();
     }
 
     /// A client joins as the focus would let it: the endpoint first, the
@@ -118,32 +134,34 @@ impl Simulation {
     fn open_channel(&mut self, id: &'static str) -> ChannelId {
         self.channels += 1;
         let channel = ChannelId(self.channels);
-        self.command(Command::ChannelOpened {
+        let opened = Command::ChannelOpened {
             conference: CONFERENCE,
             endpoint: EndpointId::from(id),
             channel,
-        });
+        };
+        self.command(opened);
         channel
     }
 
     /// Lets a client join without a bridge channel; it may dial one itself.
     fn admit(&mut self, id: &'static str, number: u8, sends: bool, dials: bool) {
+        let home = self.placement.next_home(CONFERENCE);
         let bridge = BridgeSide {
-            ice: local_credentials(WORKERS as u8 - 1, &[number; 24]),
+            ice: local_credentials(home as u8, &[number; 24]),
             fingerprint: self.certificate.fingerprint(),
             address: bridge_address(),
         };
-        self.command(Command::CreateEndpoint {
-            conference: CONFERENCE,
-            endpoint: EndpointId::from(id),
-            settings: Box::new(EndpointSettings {
-                local_ice: bridge.ice.clone(),
-                ice_controlling: true,
-                ice_tie_breaker: 1,
-                local_candidates: vec![host(bridge.address)],
-                visitor: false,
-            }),
+        let settings = Box::new(EndpointSettings {
+            local_ice: bridge.ice.clone(),
+            ice_controlling: true,
+            ice_tie_breaker: 1,
+            local_candidates: vec![host(bridge.address)],
+            visitor: false,
         });
+        let placement = &mut self.placement;
+        let member = placement.create_endpoint(CONFERENCE, id.into(), home, settings);
+        self.members.insert(id, member);
+        self.exchange();
         let own = certificate();
         let their_fingerprint = own.fingerprint();
         let mut client = Client::new(self.now, self.start, id, number, own, &bridge);
@@ -169,22 +187,22 @@ impl Simulation {
     }
 
     fn leave(&mut self, id: &'static str) -> Client {
-        self.command(Command::ExpireEndpoint {
-            conference: CONFERENCE,
-            endpoint: EndpointId::from(id),
-        });
+        let member = self.members.remove(id).expect("it was there");
+        self.placement.expire_endpoint(CONFERENCE, member);
+        self.exchange();
         self.clients.remove(id).expect("it was there")
     }
 
     fn say(&mut self, id: &'static str, text: &str) {
         let number = self.clients[id].number;
-        self.command(Command::ChannelMessage {
+        let message = Command::ChannelMessage {
             conference: CONFERENCE,
             endpoint: EndpointId::from(id),
             // Channels are numbered as the clients joined.
             channel: ChannelId(u64::from(number)),
             text: text.to_owned(),
-        });
+        };
+        self.command(message);
     }
 
     fn want(&mut self, id: &'static str, height: i32) {
@@ -240,29 +258,73 @@ impl Simulation {
     /// A datagram comes to the bridge, at the socket of some worker.
     fn receive(&mut self, from: SocketAddr, datagram: &mut [u8]) {
         let (now, local) = (self.now, bridge_address());
-        let first = &mut self.shards[usize::from(from.port()) % WORKERS];
+        let first = usize::from(from.port()) % self.shards.len();
+        let first = &mut self.shards[first];
         match first.handle_datagram(now, local, from, datagram) {
             Ok(()) => {}
             Err(Misdirected::Shard(owner)) => {
-                self.shards[owner].handle_handed_over(now, local, from, datagram);
+                let owner = &mut self.shards[owner];
+                if let Err(cause) = owner.handle_handed_over(now, local, from, datagram) {
+                    owner.count_drop(cause);
+                }
             }
             Err(Misdirected::Nobody(cause)) => first.count_drop(cause),
         }
-        self.tell_peers();
+        self.settle();
     }
 
-    fn tell_peers(&mut self) {
-        for from in 0..WORKERS {
-            let told: Vec<_> = self.shards[from].take_peer_messages().collect();
-            for (to, message) in told {
-                self.shards[to].handle_peer(from, message);
+    /// Hands out what the registry decided.
+    fn dispatch(&mut self) {
+        for dispatch in self.placement.take_dispatches() {
+            self.shards[dispatch.worker].handle_command(self.now, dispatch.command);
+        }
+    }
+
+    /// Lets the shards tell each other what there is to tell, until all is said.
+    fn settle(&mut self) {
+        self.tell_peers();
+        loop {
+            for shard in &mut self.shards {
+                shard.tell_homes(self.now);
+            }
+            if !self.tell_peers() {
+                break;
             }
         }
+        for shard in &mut self.shards {
+            shard.tell_senders(self.now);
+        }
+    }
+
+    /// Whether anything was told.
+    fn tell_peers(&mut self) -> bool {
+        let (mut more, mut told_any) = (true, false);
+        while std::mem::take(&mut more) {
+            for from in 0..self.shards.len() {
+                let peers = self.shards[from].peers();
+                let told: Vec<_> = peers.take_messages().collect();
+                let mut published = Vec::new();
+                peers.take_published(|to, head, packet| {
+                    let copies = to.iter().map(|to| (to, head.clone(), packet.to_vec()));
+                    published.extend(copies);
+                });
+                more |= !told.is_empty() || !published.is_empty();
+                told_any |= more;
+                for (to, message) in told {
+                    self.shards[to].handle_peer(self.now, from, message);
+                }
+                for (to, head, packet) in published {
+                    self.shards[to].handle_published(self.now, head, &packet);
+                }
+            }
+        }
+        told_any
     }
 
     /// Takes what the shards and the clients have to send.
     fn exchange(&mut self) {
-        self.tell_peers();
+        self.dispatch();
+        self.settle();
         let (now, network) = (self.now, &mut self.network);
         for shard in &mut self.shards {
             let outbox = shard.outbox();
@@ -274,9 +336,17 @@ impl Simulation {
         for client in self.clients.values_mut() {
             client.take_datagrams(|from, to, datagram| network.send(now, from, to, datagram));
         }
+        let mut expired = Vec::new();
         for shard in &mut self.shards {
             for event in shard.take_events() {
                 match event {
+                    Event::EndpointExpired { member, reason, .. } => {
+                        let id = self.members.iter().find(|(_, m)| **m == member);
+                        let id = *id.expect("it was there").0;
+                        let at = now - self.start;
+                        self.events.push((at, format!("{id} has gone: {reason:?}")));
+                        expired.push(id);
+                    }
                     Event::ChannelSend { endpoint, text, .. } => {
                         if let Some(client) = self.clients.get_mut(&*endpoint.0) {
                             client.handle_message(now, &text);
@@ -286,6 +356,11 @@ impl Simulation {
                     other => self.events.push((now - self.start, format!("{other:?}"))),
                 }
             }
+        }
+        for id in expired {
+            let member = self.members.remove(id).expect("it was there");
+            self.placement.expire_endpoint(CONFERENCE, member);
+            self.exchange();
         }
     }
 
@@ -369,8 +444,8 @@ fn seconds(seconds: u64) -> Duration {
 /// That can be so for as long as packets are asked for, before and after.
 const CHANGE: Duration = Duration::from_millis(1500);
 
-/// What any receiver must find in what came under one SSRC, whatever was lost:
-/// one owner, no number missing (but for the last second, which may still be on
+/// What any receiver must find in what came under one SSRC, whatever was lost,
+/// from the first packet on that it got: one owner, no number missing (but for the last second, which may still be on
 /// its way), frames whole unless a switch cut them short, every layer entered by a key frame, and all counters
 /// of the codec in step.
 fn check_track(name: &str, track: &Track, owner: u8, until: Duration, asked: &[Duration]) {
@@ -379,10 +454,13 @@ fn check_track(name: &str, track: &Track, owner: u8, until: Duration, asked: &[D
     let changing = |at: Duration| changes.iter().any(|change| change.abs_diff(at) < CHANGE);
     let newest = track.video.iter().filter(|(_, seen)| seen.at < until);
     let newest = newest.map(|(index, _)| *index).max();
+    // Nobody can know of packets before the first that came.
+    let first = track.video.iter().min_by_key(|(_, seen)| seen.at);
+    let first = first.map(|(index, _)| *index);
     let settled: Vec<(u64, Seen)> = track
         .video
         .iter()
-        .filter(|(index, _)| Some(**index) <= newest)
+        .filter(|(index, _)| Some(**index) <= newest && Some(**index) >= first)
         .map(|(index, seen)| (*index, *seen))
         .skip_while(|(_, seen)| !(seen.content.key && seen.content.part == 0))
         .collect();
@@ -458,9 +536,28 @@ fn encodings(track: &Track) -> Vec<(Duration, u8)> {
 }
 
 /// Three participants, one of them late, one leaving, with loss both ways and a
-/// layer switch. Answers a summary in which two runs can be compared.
-fn conference(seed: u64) -> String {
-    let mut sim = Simulation::new(seed);
+/// layer switch.
+fn conference(seed: u64) {
+    check_conference(play(Simulation::new(seed)));
+}
+
+/// A run that is over: who left meanwhile, and when A changed its mind.
+struct Played {
+    sim: Simulation,
+    b: Client,
+    down: Duration,
+    up: Duration,
+}
+
+impl Played {
+    /// All that every client got, in which two runs can be compared.
+    fn transcript(&self) -> Vec<String> {
+        let clients = self.sim.clients.values().chain([&self.b]);
+        clients.flat_map(Client::transcript).collect()
+    }
+}
+
+fn play(mut sim: Simulation) -> Played {
     sim.join("a", 1);
     sim.join("b", 2);
     for id in ["a", "b"] {
@@ -489,7 +586,11 @@ fn conference(seed: u64) -> String {
     sim.network.lost = 0;
     sim.network.late = 0;
     sim.run_until(seconds(20));
+    Played { sim, b, down, up }
+}
 
+fn check_conference(played: Played) {
+    let Played { sim, b, down, up } = played;
     for receiver in ["a", "c"] {
         for (sender, owner) in [("a", 1), ("c", 3)] {
             if receiver != sender {
@@ -562,23 +663,6 @@ fn conference(seed: u64) -> String {
     );
     let rtt = sim.stats().gauges.rtt_ms_sum / f64::from(sim.stats().gauges.rtt_count);
     assert!((40.0..60.0).contains(&rtt), "{rtt} ms");
-
-    let mut summary = String::new();
-    for client in sim.clients.values().chain([&b]) {
-        let seen: Vec<_> = client
-            .tracks
-            .iter()
-            .map(|(ssrc, track)| (ssrc, track.video.len(), track.audio.len(), encodings(track)))
-            .collect();
-        summary += &format!(
-            "{} {seen:?} {} {} {:?}\n",
-            client.id, client.nacked, client.resent, client.key_requests
-        );
-        for (at, text) in &client.messages {
-            summary += &format!("  {at:?} {text}\n");
-        }
-    }
-    summary + &format!("{:?} {:?}", sim.events, sim.stats().counters.drops)
 }
 
 #[test]
@@ -586,11 +670,32 @@ fn three_participants_with_loss_a_layer_switch_a_leave_and_a_late_join() {
     conference(7);
 }
 
+/// Of two transcripts, the first line that differs.
+fn assert_same(one: &[String], other: &[String], name: &str) {
+    let differs = one.iter().zip(other).find(|(one, other)| one != other);
+    assert_eq!(differs, None, "{name}");
+    assert_eq!(one.len(), other.len(), "{name}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let first = conference(42);
-    assert_eq!(first, conference(42));
-    assert_ne!(first, conference(43));
+    let run = |seed| play(Simulation::new(seed)).transcript();
+    let first = run(42);
+    assert_same(&first, &run(42), "again");
+    assert_ne!(first, run(43));
+}
+
+/// However a conference is spread over workers, every client gets the same
+/// packets and messages, at the same time.
+#[test]
+fn workers_make_no_difference() {
+    for seed in 200..205 {
+        let alone = play(Simulation::spread(seed, 1, 1)).transcript();
+        for workers in [2, 4] {
+            let spread = play(Simulation::spread(seed, workers, 1)).transcript();
+            assert_same(&alone, &spread, &format!("seed {seed}, {workers} workers"));
+        }
+    }
 }
 
 #[test]
@@ -859,20 +964,17 @@ fn those_who_fall_silent_are_reported_and_dropped() {
     let (at, _) = told.expect("A was told");
     assert!((seconds(11)..seconds(13)).contains(at), "{at:?}");
     sim.run_until(seconds(190));
-    let expired = sim
+    let gone: Vec<_> = sim
         .events
         .iter()
-        .find(|(_, event)| event.contains("EndpointExpired"));
-    assert!(
-        expired.is_some_and(|(_, event)| event.contains("\"b\"")),
-        "{:?}",
-        sim.events
-    );
+        .filter(|(_, e)| e.contains("gone"))
+        .collect();
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    assert_eq!(gone[0].1, "b has gone: IceFailed");
     assert_eq!(sim.stats().gauges.endpoints, 1);
     assert_eq!(sim.stats().gauges.conferences, 1);
-    sim.command(Command::ExpireConference {
-        conference: CONFERENCE,
-    });
+    sim.placement.expire_conference(CONFERENCE);
+    sim.exchange();
     sim.run_for(seconds(2));
     assert_eq!(sim.stats().gauges.conferences, 0);
 }

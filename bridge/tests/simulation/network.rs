@@ -1,8 +1,10 @@
 //! A network in virtual time: every datagram is delayed, media may be lost or
-//! overtaken, all by a seeded generator.
+//! overtaken. What becomes of a packet follows from the seed and from what it is,
+//! not from what was sent before it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -24,9 +26,8 @@ pub(crate) struct Transit {
     pub(crate) datagram: Vec<u8>,
 }
 
-/// All links. Media has a generator of its own on each, and so has data, so that
-/// its fate does not depend on when ICE and DTLS, whose secrets are random, send
-/// what.
+/// All links. Data has a generator of its own on each, so that its fate does not
+/// depend on when ICE and DTLS, whose secrets are random, send what.
 pub(crate) struct Network {
     seed: u64,
     /// Of a thousand media datagrams.
@@ -42,15 +43,17 @@ pub(crate) struct Network {
     pub(crate) longest: BTreeMap<SocketAddr, usize>,
     delay: Duration,
     jitter: Duration,
-    links: BTreeMap<(SocketAddr, SocketAddr, bool), SmallRng>,
+    links: BTreeMap<(SocketAddr, SocketAddr), SmallRng>,
+    start: Instant,
     transits: BinaryHeap<Reverse<Transit>>,
     order: u64,
 }
 
 impl Network {
-    pub(crate) fn new(seed: u64, delay: Duration, jitter: Duration) -> Self {
+    pub(crate) fn new(seed: u64, start: Instant, delay: Duration, jitter: Duration) -> Self {
         Self {
             seed,
+            start,
             lost: 0,
             late: 0,
             lost_records: 0,
@@ -70,16 +73,15 @@ impl Network {
         let mut delay = self.delay;
         if datagram[0] == DTLS_APPLICATION_DATA && self.lost_records > 0 {
             let lost = self.lost_records;
-            if self.random(from, to, true).random_range(0..1000) < lost {
+            if self.random(from, to).random_range(0..1000) < lost {
                 return;
             }
         }
         if (128..192).contains(&datagram[0]) {
-            let (lost, late, jitter) = (self.lost, self.late, self.jitter);
-            let random = self.random(from, to, false);
-            let lost = random.random_range(0..1000) < lost;
-            let late = random.random_range(0..1000) < late;
-            let jitter = random.random_range(Duration::ZERO..=jitter);
+            let mut random = SmallRng::seed_from_u64(self.fate(now, from, to, datagram));
+            let lost = random.random_range(0..1000) < self.lost;
+            let late = random.random_range(0..1000) < self.late;
+            let jitter = random.random_range(Duration::ZERO..=self.jitter);
             if lost {
                 return;
             }
@@ -95,12 +97,26 @@ impl Network {
         }));
     }
 
-    /// The generator of one kind of datagrams on one link.
-    fn random(&mut self, from: SocketAddr, to: SocketAddr, data: bool) -> &mut SmallRng {
+    /// The generator of data on one link.
+    fn random(&mut self, from: SocketAddr, to: SocketAddr) -> &mut SmallRng {
         let seed = self.seed ^ u64::from(from.port()) << 32 ^ u64::from(to.port());
         self.links
-            .entry((from, to, data))
-            .or_insert_with(|| SmallRng::seed_from_u64(seed ^ u64::from(data) << 63))
+            .entry((from, to))
+            .or_insert_with(|| SmallRng::seed_from_u64(seed))
+    }
+
+    /// Two packets share a fate only if they are one, or RTCP of one kind at one
+    /// moment. Of RTCP the first eight octets are not sealed, of RTP twelve.
+    fn fate(&self, now: Instant, from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> u64 {
+        let rtcp = (192..224).contains(&datagram[1]);
+        let mut hasher = DefaultHasher::new();
+        (self.seed, from.port(), to.port()).hash(&mut hasher);
+        if rtcp {
+            (&datagram[1..2], &datagram[4..8], now - self.start).hash(&mut hasher);
+        } else {
+            datagram[1..12].hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {

@@ -70,10 +70,15 @@ impl Conference {
     }
 
     fn allocate_for(&mut self, turn: &mut Turn<'_>, slot: usize, offers: &[Offer]) {
+        let offers: Vec<&Offer> = offers.iter().filter(|offer| offer.owner != slot).collect();
+        // What it does not know yet it gets later; its senders may prepare.
+        let places = offers.iter().map(|offer| offer.source.key);
+        let unknown: Vec<usize> = places
+            .filter(|place| !self.knows(turn.now, slot, *place))
+            .collect();
         let Some(endpoint) = &mut self.endpoints[slot] else {
             return;
         };
-        let offers: Vec<&Offer> = offers.iter().filter(|offer| offer.owner != slot).collect();
         let sources: Vec<_> = offers.iter().map(|offer| &offer.source).collect();
         let last_n = match turn.settings.last_n {
             0.. => turn.settings.last_n.min(MAX_VIDEO_SOURCES),
@@ -92,6 +97,7 @@ impl Conference {
             endpoint.granted.insert(place, granted.max_height);
             let offer = offers.iter().find(|offer| offer.source.key == place);
             let target = offer.zip(granted.target);
+            let target = target.filter(|_| !unknown.contains(&place));
             let Some((offer, target)) = target else {
                 if let Some(output) = endpoint.downlink.existing_video_mut(place) {
                     output.set_target(None);

@@ -141,6 +141,8 @@ pub(super) struct Endpoint {
     pub(super) id: EndpointId,
     pub(super) visitor: bool,
     pub(super) created: Instant,
+    /// When its side of the transport came: with its answer to the offer.
+    pub(super) answered: Option<Instant>,
     pub(super) peer: Peer,
     pub(super) formats: Formats,
     pub(super) uplink: Uplink,
@@ -181,6 +183,7 @@ impl Endpoint {
             id,
             visitor,
             created: now,
+            answered: None,
             peer: Peer::new(transport),
             formats: Formats::default(),
             uplink: Uplink::default(),

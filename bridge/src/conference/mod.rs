@@ -9,6 +9,7 @@
 //! packet finds its outputs without a search; whatever is iterated is iterated
 //! in a fixed order, so that a run repeats exactly.
 
+mod acquaint;
 mod allocate;
 mod channels;
 mod endpoint;
@@ -126,6 +127,8 @@ pub struct Conference {
     unsettled: bool,
     /// Grows with every change to the layers of a source here.
     layer_version: u32,
+    /// When somebody will be taken to know of a source.
+    acquaintances: BTreeSet<Instant>,
     last_allocation: Instant,
     next_tick: Instant,
     next_expiry: Instant,
@@ -162,6 +165,7 @@ impl Conference {
             plan: None,
             unsettled: false,
             layer_version: 0,
+            acquaintances: BTreeSet::new(),
             last_allocation: now,
             next_tick: next_tick(now, settings.created + phase),
             next_expiry: now + watch::EXPIRY_INTERVAL,
@@ -326,6 +330,10 @@ impl Conference {
         }
         if let Some(remote) = &update.transport {
             endpoint.peer.transport.set_remote(turn.now, remote);
+            if remote.ice.is_some() && endpoint.answered.is_none() {
+                endpoint.answered = Some(turn.now);
+                self.await_acquaintance(turn.now);
+            }
             self.transport_changed(turn, slot);
         }
         if let Some(sources) = update.sources {

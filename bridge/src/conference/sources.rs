@@ -2,6 +2,7 @@
 //! place each is, and what is known and wanted of it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::{Conference, Owner, Turn, free_place};
 use crate::command::{MediaType, Source, VideoType};
@@ -20,6 +21,7 @@ pub(super) struct Placed {
     /// The place of the endpoint that sends it.
     pub(super) owner: usize,
     pub(super) source: Source,
+    pub(super) signalled: Instant,
     /// Of a video source, as of its last change.
     pub(super) layers: LayerList,
     pub(super) ties: Ties,
@@ -96,6 +98,7 @@ impl Conference {
                 None => {
                     let place = free_place(&mut self.sources);
                     self.sources[place] = Some(placed(turn, slot, source.clone(), here));
+                    self.await_acquaintance(turn.now);
                     place
                 }
             };
@@ -132,8 +135,12 @@ impl Conference {
         }
     }
 
-    /// Makes the audio source at `place` go to a receiver, if it wants it.
+    /// Makes the audio source at `place` go to a receiver, if it knows and wants
+    /// it.
     pub(super) fn offer_audio(&mut self, turn: &mut Turn<'_>, place: usize, receiver: usize) {
+        if !self.knows(turn.now, receiver, place) {
+            return;
+        }
         if let Some(placed) = &self.sources[place]
             && !placed.is_video()
             && placed.owner != receiver
@@ -256,6 +263,7 @@ fn placed(turn: &Turn<'_>, owner: usize, source: Source, here: bool) -> Placed {
     Placed {
         owner,
         source,
+        signalled: turn.now,
         layers: LayerList {
             version: 0,
             layers: layers.unwrap_or_default().into(),

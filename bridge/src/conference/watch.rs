@@ -54,6 +54,7 @@ impl Conference {
                 Floor::Told(_) => None,
             },
             self.plan.as_ref().and_then(|plan| plan.due),
+            self.next_acquaintance(),
         ];
         due.into_iter().flatten().fold(self.next_tick, Instant::min)
     }
@@ -74,6 +75,7 @@ impl Conference {
             self.plan = None;
             self.ask_speaker(turn, speaker);
         }
+        self.make_acquaintances(turn);
         if self.next_tick > turn.now {
             return;
         }

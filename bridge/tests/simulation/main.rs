@@ -927,6 +927,28 @@ fn a_receiver_without_rtx_is_sent_nothing_twice() {
     assert_eq!(track.duplicates, 0);
 }
 
+/// Firefox takes packets that come before their source-add for its own line of
+/// media, and stays black.
+#[test]
+fn no_packet_comes_before_its_source_is_known() {
+    let mut sim = Simulation::new(23);
+    sim.join("a", 1);
+    sim.want("a", 720);
+    sim.run_until(seconds(3));
+    sim.join("b", 2);
+    sim.want("b", 720);
+    let first = |sim: &Simulation, receiver: &str, sender: &str| {
+        let track = sim.track(receiver, sender);
+        let video = track.video.values().map(|seen| seen.at).min();
+        video.expect("pictures came")
+    };
+    sim.run_until(seconds(6));
+    // What was there before is in the offer; what comes later has to be told.
+    assert!(first(&sim, "b", "a") < Duration::from_millis(3450));
+    assert!(first(&sim, "a", "b") >= Duration::from_millis(3500));
+    assert!(first(&sim, "a", "b") < Duration::from_millis(3900));
+}
+
 #[test]
 fn an_ssrc_belongs_to_whoever_named_it_first() {
     let mut sim = Simulation::new(11);

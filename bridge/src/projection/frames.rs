@@ -22,6 +22,9 @@ pub(super) const MAX_FRAMES: usize = 500;
 const MAX_REJECTED: usize = 64;
 /// A step of timestamps this large is a restart.
 const MAX_TIMESTAMP_STEP: u32 = MAX_FRAMES as u32 * 180_000;
+/// How far the timestamps of a restarted encoding may run ahead of the time that
+/// passed and still be taken for a continuation: two seconds. Our choice.
+const MAX_LEAD: i32 = 2 * 90_000;
 /// Unwrapped ids start here: a multiple of every id's modulus.
 const FIRST_ID: u64 = 1 << 32;
 
@@ -465,13 +468,14 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
             entered = true;
             let before = self.newest;
             let linear = before.filter(|before| {
-                let forward = timestamp
-                    .wrapping_add(before.numbers.timestamp_delta)
-                    .wrapping_sub(output.timestamp) as i32;
+                let from_newest = |timestamp: u32| timestamp.wrapping_sub(output.timestamp) as i32;
+                let forward = from_newest(timestamp.wrapping_add(before.numbers.timestamp_delta));
+                let due = from_newest(output.next_timestamp(arrival));
                 continues
                     && place.restarted
                     && before.numbers.index(first) > output.highest
                     && forward > 0
+                    && forward < due.saturating_add(MAX_LEAD)
             });
             if let Some(before) = linear {
                 Numbers {

@@ -1,163 +1,14 @@
 //! The bridge channel from a client's side: who is let in, what is said, and
 //! how it ends, with a real worker behind it.
 
+mod server;
+#[path = "../fuzz/websocket.rs"]
+mod websocket;
+
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use viaduct_bridge::config::Config;
-use viaduct_bridge::io::control::{Bridge, handle_events};
-use viaduct_bridge::io::udp::Sockets;
-use viaduct_bridge::io::{http, program};
-use viaduct_signalling::colibri2::{Capability, ConferenceModify, Endpoint, Transport, capability};
-
-/// A bridge in this process, without XMPP.
-struct Test {
-    bridge: Arc<Bridge>,
-    port: u16,
-    _runtime: tokio::runtime::Runtime,
-}
-
-impl Test {
-    fn start(name: &str) -> Self {
-        let media = UdpSocket::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a free port")
-            .port();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        let path = std::env::temp_dir().join(format!("viaduct-{name}-{}.conf", std::process::id()));
-        let text = format!(
-            "videobridge {{ ice.udp.port = {media}, http-servers.public.port = {port},
-               websockets {{ enabled = true, server-id = here, domains = [ \"127.0.0.1:{port}\" ] }} }}
-             ice4j.harvest.allowed-addresses = [ 127.0.0.1 ]"
-        );
-        std::fs::write(&path, text).expect("a temporary file");
-        let config = Config::load(&path).expect("a test's configuration");
-        std::fs::remove_file(&path).expect("the file just written");
-
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let bases = [SocketAddr::from((Ipv4Addr::LOCALHOST, media))];
-        let sockets = Sockets::open(&bases, 1).expect("a free port");
-        let (bridge, reports) = program::start(config, &bases, sockets).expect("a bridge");
-        listener.set_nonblocking(true).expect("a socket");
-        runtime.spawn(handle_events(Arc::clone(&bridge), reports));
-        runtime.spawn(http::serve(listener, http::public(Arc::clone(&bridge))));
-        Self {
-            bridge,
-            port,
-            _runtime: runtime,
-        }
-    }
-
-    fn modify(&self, create: bool, endpoint: Endpoint) -> Option<String> {
-        let request = ConferenceModify {
-            create,
-            endpoints: vec![endpoint],
-            ..ConferenceModify::new("m")
-        };
-        let answer = self.bridge.colibri(|c| c.handle(Instant::now(), &request));
-        let transport = answer.expect("an answer").endpoints.remove(0).transport?;
-        transport
-            .ice_udp?
-            .web_sockets
-            .into_iter()
-            .find_map(|w| w.url)
-    }
-
-    /// Creates the meeting with an endpoint; answers the path of its channel.
-    fn create(&self, id: &str) -> String {
-        let endpoint = Endpoint {
-            create: true,
-            transport: Some(Transport::default()),
-            capabilities: vec![Capability {
-                name: capability::SOURCE_NAMES.into(),
-            }],
-            ..Endpoint::new(id)
-        };
-        let url = self.modify(true, endpoint).expect("a URL");
-        let beginning = format!("ws://127.0.0.1:{}", self.port);
-        url.strip_prefix(&beginning)
-            .expect("this server")
-            .to_owned()
-    }
-
-    /// Opens a channel, or answers the status that refuses it.
-    fn open(&self, path: &str) -> Result<Channel, u16> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("a socket");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        .expect("written");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            stream.read_exact(&mut octet).expect("a head");
-            head.extend(octet);
-        }
-        let head = String::from_utf8(head).expect("ASCII");
-        let status = head.split(' ').nth(1).expect("a status");
-        match status.parse().expect("a status") {
-            101 => Ok(Channel(stream)),
-            status => Err(status),
-        }
-    }
-}
-
-/// A client's end of an open channel.
-struct Channel(TcpStream);
-
-#[derive(Debug, PartialEq)]
-enum Frame {
-    Text(String),
-    Close(u16, String),
-}
-
-impl Channel {
-    /// The next message or close; pings are passed over.
-    fn read(&mut self) -> Frame {
-        loop {
-            let mut head = [0; 2];
-            self.0.read_exact(&mut head).expect("a frame");
-            let mut len = usize::from(head[1]);
-            if len == 126 {
-                let mut long = [0; 2];
-                self.0.read_exact(&mut long).expect("a length");
-                len = usize::from(u16::from_be_bytes(long));
-            }
-            let mut payload = vec![0; len];
-            self.0.read_exact(&mut payload).expect("a payload");
-            match head[0] & 0x0f {
-                1 => return Frame::Text(String::from_utf8(payload).expect("UTF-8")),
-                8 => {
-                    let code = u16::from_be_bytes([payload[0], payload[1]]);
-                    let reason = String::from_utf8(payload.split_off(2)).expect("UTF-8");
-                    return Frame::Close(code, reason);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// The close that ends the channel, whatever was said before.
-    fn close(&mut self) -> Frame {
-        loop {
-            if let close @ Frame::Close(..) = self.read() {
-                return close;
-            }
-        }
-    }
-}
+use server::{Frame, Test};
+use viaduct_signalling::colibri2::Endpoint;
 
 #[test]
 fn a_channel_opens_for_its_endpoint_alone() {
@@ -229,4 +80,17 @@ fn a_message_beyond_the_bound_ends_the_channel() {
             .load(std::sync::atomic::Ordering::Relaxed)
             == 1
     );
+}
+
+/// The corpus of the fuzz target `websocket`.
+#[test]
+fn nothing_fuzzing_ever_found_comes_back() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/websocket");
+    let mut files = 0;
+    for entry in std::fs::read_dir(corpus).expect("the corpus") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        websocket::session(&bytes);
+        files += 1;
+    }
+    assert!(files > 0);
 }

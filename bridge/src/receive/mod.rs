@@ -8,6 +8,7 @@
 
 pub mod arrivals;
 pub mod audio_level;
+pub mod codec;
 pub mod keyframe;
 pub mod layers;
 pub mod nack;
@@ -22,18 +23,17 @@ use std::time::{Duration, Instant};
 
 use arrivals::ArrivalLog;
 use audio_level::{SilenceGate, loudness};
+use codec::{ArrivalCodec, read_codec};
 use keyframe::{Asker, KeyframeRequester};
 use layers::Layers;
 use stream::Stream;
 
 use crate::command::{ForceMute, MediaType, Source};
 use crate::formats::{Format, Formats, VideoCodec};
-use crate::projection::CodecView;
 use crate::rtcp::report::{ReportBlock, SenderInfo};
 use crate::rtcp::{keyframe_request, nack as nack_packet, report, transport_cc};
-use crate::rtp::dependency_descriptor::DdFrame;
 use crate::rtp::extension::{self, AudioLevel};
-use crate::rtp::{PacketIndex, RtpPacket, Ssrc, av1, h264, rtx, vp8, vp9};
+use crate::rtp::{PacketIndex, RtpPacket, Ssrc, rtx};
 use crate::stats::{Counters, DropCause};
 
 /// Time between receiver reports
@@ -91,37 +91,6 @@ pub enum ArrivalMedia {
         /// The layers of the source changed with this packet.
         layering_changed: bool,
     },
-}
-
-/// The codec's view of a packet, owned.
-#[derive(Clone, Debug)]
-pub enum ArrivalCodec {
-    Vp8(vp8::Descriptor),
-    Vp9(vp9::Descriptor),
-    Dd(DdFrame),
-    Opaque { key: Option<bool> },
-}
-
-impl ArrivalCodec {
-    /// As projections take it.
-    pub fn view(&self) -> CodecView<'_> {
-        match self {
-            Self::Vp8(descriptor) => CodecView::Vp8(*descriptor),
-            Self::Vp9(descriptor) => CodecView::Vp9(*descriptor),
-            Self::Dd(frame) => CodecView::Dd(frame),
-            Self::Opaque { key } => CodecView::Opaque { key: *key },
-        }
-    }
-
-    /// Whether the packet begins a key frame, as far as can be told.
-    fn begins_key_frame(&self) -> bool {
-        match self {
-            Self::Vp8(descriptor) => descriptor.key_frame,
-            Self::Vp9(d) => d.key_frame() && d.start_of_frame && d.spatial_id == 0,
-            Self::Dd(frame) => frame.carries_structure,
-            Self::Opaque { key } => *key == Some(true),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -600,50 +569,4 @@ fn finish_receiving(now: Instant, stream: &mut Stream, counters: &mut Counters) 
         counters.video_stream_milliseconds_received +=
             last.saturating_duration_since(since).as_millis() as u64;
     }
-}
-
-/// VP8 and VP9 by their payload descriptors where those have all that is needed;
-/// else, and every other codec, by the dependency descriptor, if there is one.
-/// Without, key frames are looked for in the payload.
-fn read_codec(
-    formats: &Formats,
-    stream: &mut Stream,
-    codec: VideoCodec,
-    index: PacketIndex,
-    view: &RtpPacket<'_>,
-) -> Result<ArrivalCodec, DropCause> {
-    let payload = view.payload();
-    let mut key = None;
-    let read = match codec {
-        VideoCodec::Vp8 => Some(CodecView::vp8(payload)),
-        VideoCodec::Vp9 => Some(CodecView::vp9(payload)),
-        VideoCodec::Av1 | VideoCodec::H264 | VideoCodec::Other => None,
-    };
-    match read
-        .map(|read| read.ok_or(DropCause::UnreadablePayload))
-        .transpose()?
-    {
-        Some(CodecView::Vp8(descriptor)) => return Ok(ArrivalCodec::Vp8(descriptor)),
-        Some(CodecView::Vp9(descriptor)) => return Ok(ArrivalCodec::Vp9(descriptor)),
-        Some(CodecView::Opaque { key: found }) => key = found,
-        Some(CodecView::Dd(_)) | None => {}
-    }
-    let descriptor = formats
-        .dependency_descriptor
-        .and_then(|id| view.extension(id));
-    if let Some(descriptor) = descriptor {
-        let frame = stream.descriptors.parse(index, descriptor);
-        return frame
-            .map(ArrivalCodec::Dd)
-            .map_err(|_| DropCause::UnreadablePayload);
-    }
-    let part_of_key = match codec {
-        VideoCodec::Av1 => Some(av1::begins_sequence(payload)),
-        VideoCodec::H264 => Some(h264::begins_key_frame(payload)),
-        VideoCodec::Vp8 | VideoCodec::Vp9 | VideoCodec::Other => None,
-    };
-    if let Some(part) = part_of_key {
-        key = Some(stream.begins_key_frame(view.timestamp(), part));
-    }
-    Ok(ArrivalCodec::Opaque { key })
 }

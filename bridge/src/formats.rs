@@ -15,6 +15,10 @@ pub enum VideoCodec {
     Other,
 }
 
+/// Forward error correction in streams of media (RFC 5109, RFC 8627), by the
+/// names of its payload types.
+const FEC: [&str; 3] = ["ulpfec", "flexfec", "flexfec-03"];
+
 /// A payload type, as far as the bridge tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -102,6 +106,10 @@ impl Formats {
                             *rtx = Some(payload.payload_type);
                         }
                         Format::Rtx { apt }
+                    }
+                    // Protects one hop; the next has losses of its own.
+                    Codec::Other(ref name) if FEC.contains(&name.to_ascii_lowercase().as_str()) => {
+                        continue;
                     }
                     _ if video => Format::Video {
                         clock_rate,

@@ -215,10 +215,11 @@ impl Uplink {
         counters: &mut Counters,
     ) -> Result<Arrival, DropCause> {
         let view = RtpPacket::parse(packet).map_err(|_| DropCause::MalformedRtp)?;
-        let format = formats
-            .get(view.payload_type())
-            .ok_or(DropCause::UnknownPayloadType)?;
         let ssrc = view.ssrc();
+        let Some(format) = formats.get(view.payload_type()) else {
+            self.hide(ssrc, index);
+            return Err(DropCause::UnknownPayloadType);
+        };
         self.note_arrival(now, formats, format, &view);
         let at = self
             .places
@@ -289,6 +290,18 @@ impl Uplink {
                 self.note_unreadable(place.source, result)
             }
             _ => Err(DropCause::UnknownPayloadType),
+        }
+    }
+
+    /// Leaves a packet of one of this sender's streams out of what is passed on.
+    fn hide(&mut self, ssrc: Ssrc, index: PacketIndex) {
+        let at = self.places.binary_search_by_key(&ssrc, |(ssrc, _)| *ssrc);
+        if let Ok(at) = at
+            && let place = self.places[at].1
+            && !place.rtx
+        {
+            let stream = &mut self.sources[place.source].streams[place.encoding];
+            stream.renumber.hide(index);
         }
     }
 
@@ -568,5 +581,73 @@ fn finish_receiving(now: Instant, stream: &mut Stream, counters: &mut Counters) 
         let last = stream.statistics.as_ref().map_or(now, |s| s.last_packet());
         counters.video_stream_milliseconds_received +=
             last.saturating_duration_since(since).as_millis() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Codec, Encoding, Feedback, Media, Payload, VideoType};
+    use crate::rtp::PayloadType;
+
+    fn video_formats() -> Formats {
+        let payload = |number, codec| Payload {
+            payload_type: PayloadType(number),
+            codec,
+            clock_rate: 90_000,
+            feedback: Feedback::default(),
+        };
+        let mut formats = Formats::default();
+        formats.add(&[Media {
+            media_type: MediaType::Video,
+            payload_types: vec![
+                payload(107, Codec::H264),
+                payload(108, Codec::Other("H265".into())),
+                payload(116, Codec::Other("ulpfec".into())),
+            ],
+            header_extensions: Vec::new(),
+        }]);
+        formats
+    }
+
+    /// What is not passed on leaves no gap, whatever it is.
+    #[test]
+    fn padding_fec_and_unknown_payload_types_are_counted_and_hidden() {
+        let now = Instant::now();
+        let mut uplink = Uplink::default();
+        let mut counters = Counters::default();
+        let source = Source {
+            name: "a-v0".into(),
+            media_type: MediaType::Video,
+            video_type: VideoType::Camera,
+            encodings: vec![Encoding {
+                primary: Ssrc(7),
+                rtx: None,
+            }],
+        };
+        uplink.set_sources(now, vec![(0, source)], &mut counters);
+        let formats = video_formats();
+        let mut take = |n: u8, payload_type: u8, payload: &[u8]| {
+            let header = [0x80, payload_type, 0, n, 0, 0, 0, n, 0, 0, 0, 7];
+            let mut packet = [&header[..], payload].concat();
+            let packet = (PacketIndex(0x1_0000 + u64::from(n)), &mut packet[..]);
+            let mute = ForceMute::default();
+            uplink
+                .receive(now, &formats, 3, mute, packet, &mut counters)
+                .map(|arrival| match arrival.media {
+                    ArrivalMedia::Video {
+                        codec: ArrivalCodec::Opaque { key },
+                        ..
+                    } => (arrival.index.0 & 0xffff, key),
+                    other => panic!("{other:?}"),
+                })
+        };
+        assert_eq!(take(1, 107, &[0x67, 1]), Ok((1, Some(true))));
+        assert_eq!(take(2, 107, &[]), Err(DropCause::PaddingOnly));
+        assert_eq!(take(3, 116, &[1, 2]), Err(DropCause::UnknownPayloadType));
+        assert_eq!(take(4, 99, &[1, 2]), Err(DropCause::UnknownPayloadType));
+        assert_eq!(take(5, 107, &[0x61, 1]), Ok((2, Some(false))));
+        // Of a codec that is not known nothing can be told.
+        assert_eq!(take(6, 108, &[0x26, 1]), Ok((3, None)));
     }
 }

@@ -13,7 +13,10 @@ use viaduct_bridge::rtcp::{self, Packet};
 use viaduct_bridge::rtp::dependency_descriptor::{DescriptorRewrite, History, rewrite};
 use viaduct_bridge::rtp::extension::{AudioLevel, abs_send_time, transport_cc};
 use viaduct_bridge::rtp::picture_id::PictureId;
-use viaduct_bridge::rtp::{PacketIndex, PayloadType, RtpPacket, Ssrc, header_len, rtx, vp8};
+use viaduct_bridge::rtp::red::Blocks;
+use viaduct_bridge::rtp::{
+    PacketIndex, PayloadType, RtpPacket, Ssrc, av1, h264, header_len, rtx, vp8, vp9,
+};
 use viaduct_bridge::transport::srtp::{Inbound, InboundState, MasterKey, Profile};
 
 /// One packet: parsed, restored from RTX, written anew.
@@ -136,6 +139,41 @@ pub(crate) fn vp8(bytes: &[u8]) {
     CodecView::vp8(bytes);
 }
 
+/// A VP9 payload: read, patched, read again.
+pub(crate) fn vp9(bytes: &[u8]) {
+    let before = vp9::Descriptor::parse(bytes);
+    let mut patched = bytes.to_vec();
+    vp9::patch(&mut patched, 0x1234, 0x56);
+    let after = vp9::Descriptor::parse(&patched);
+    assert_eq!(before.map(|d| d.len), after.map(|d| d.len));
+    if let (Ok(before), Ok(after)) = (before, after) {
+        assert_eq!(before.references(), after.references());
+        assert_eq!(before.structure, after.structure);
+        assert_eq!(patched[after.len..], bytes[before.len..]);
+    }
+    CodecView::vp9(bytes);
+}
+
+/// An H.264 or AV1 payload: whether it begins a key frame.
+pub(crate) fn h264(bytes: &[u8]) {
+    if h264::begins_key_frame(bytes) {
+        // Not even a packet of several units is shorter than one.
+        assert!(!bytes.is_empty());
+    }
+    av1::begins_sequence(bytes);
+}
+
+/// Redundant audio: all blocks lie in the payload, one behind the other.
+pub(crate) fn red(bytes: &[u8]) {
+    if let Ok(blocks) = Blocks::parse(bytes) {
+        let repeated = blocks.repeated();
+        let data: usize = repeated.iter().map(|block| block.data.len()).sum();
+        let headers = 4 * repeated.len() + 1;
+        assert_eq!(headers + data + blocks.primary.len(), bytes.len());
+        assert!(bytes.ends_with(blocks.primary));
+    }
+}
+
 /// Forged packets: the first octet chooses profile and protocol. None opens,
 /// and none leaves a trace.
 pub(crate) fn srtp_open(bytes: &[u8]) {
@@ -164,7 +202,7 @@ pub(crate) fn srtp_open(bytes: &[u8]) {
     assert_eq!(inbound.state(), &InboundState::default());
 }
 
-/// Steps of eight octets, some with a descriptor behind them: a change of
+/// Steps of eight octets, some with a descriptor or payload behind them: a change of
 /// target, or a packet of one of four encodings that may contradict all others.
 /// No index is given to two packets, and what is given can be written.
 pub(crate) fn projection(bytes: &[u8]) {
@@ -191,7 +229,7 @@ pub(crate) fn projection(bytes: &[u8]) {
         let place = (encoding, *newest);
         let index = PacketIndex(*newest);
         let frame;
-        let codec = match what >> 2 & 3 {
+        let codec = match what >> 2 & 7 {
             0 => CodecView::Vp8(vp8::Descriptor {
                 len: 6,
                 start_of_frame: flags & 1 != 0,
@@ -211,6 +249,14 @@ pub(crate) fn projection(bytes: &[u8]) {
                     Err(_) => continue,
                 }
                 CodecView::Dd(&frame)
+            }
+            4 | 5 => {
+                let (payload, next) = tail.split_at(tail.len().min(usize::from(len)));
+                rest = next;
+                match CodecView::vp9(payload) {
+                    Some(view) => view,
+                    None => continue,
+                }
             }
             _ => CodecView::Opaque {
                 key: (flags & 4 == 0).then_some(flags & 2 != 0),

@@ -42,6 +42,21 @@ fn vp8() {
 }
 
 #[test]
+fn vp9() {
+    replay("vp9", media::vp9);
+}
+
+#[test]
+fn h264() {
+    replay("h264", media::h264);
+}
+
+#[test]
+fn red() {
+    replay("red", media::red);
+}
+
+#[test]
 fn srtp_open() {
     replay("srtp_open", media::srtp_open);
 }

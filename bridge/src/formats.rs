@@ -58,8 +58,9 @@ pub struct Formats {
     /// Whether the endpoint can be sent audio and video at all.
     pub audio: bool,
     pub video: bool,
-    /// Whether some payload type signals transport-cc feedback.
+    /// Whether some payload type signals transport-cc feedback, and REMB.
     pub transport_cc: bool,
+    pub remb: bool,
     /// Whether a video payload type signals PLI, and FIR.
     pub pli: bool,
     pub fir: bool,
@@ -82,6 +83,7 @@ impl Default for Formats {
             audio: false,
             video: false,
             transport_cc: false,
+            remb: false,
             pli: false,
             fir: false,
             nack: false,
@@ -127,6 +129,7 @@ impl Formats {
                     },
                 });
                 self.transport_cc |= payload.feedback.transport_cc;
+                self.remb |= payload.feedback.remb;
                 self.pli |= video && payload.feedback.pli;
                 self.fir |= video && payload.feedback.fir;
                 self.nack |= video && payload.feedback.nack;

@@ -223,6 +223,7 @@ impl ShardStats {
         mine.endpoints_with_high_outgoing_loss += theirs.endpoints_with_high_outgoing_loss;
         mine.endpoints_with_suspended_sources += theirs.endpoints_with_suspended_sources;
         mine.endpoints_oversending += theirs.endpoints_oversending;
+        mine.endpoints_with_spurious_remb += theirs.endpoints_with_spurious_remb;
         mine.rtt_ms_sum += theirs.rtt_ms_sum;
         mine.rtt_count += theirs.rtt_count;
     }
@@ -312,6 +313,8 @@ pub struct Gauges {
     pub endpoints_with_suspended_sources: u32,
     /// Endpoints that get more than their bandwidth for a source on stage.
     pub endpoints_oversending: u32,
+    /// Endpoints that sent REMB though it was not agreed.
+    pub endpoints_with_spurious_remb: u32,
     /// Sum of the known round-trip times, and of how many endpoints.
     pub rtt_ms_sum: f64,
     pub rtt_count: u32,

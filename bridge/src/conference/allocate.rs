@@ -84,8 +84,9 @@ impl Conference {
             0.. => turn.settings.last_n.min(MAX_VIDEO_SOURCES),
             _ => MAX_VIDEO_SOURCES,
         };
-        // An estimate of the bandwidth goes here once there is one.
-        let grants = decide(turn.settings, &endpoint.constraints, last_n, None, &sources);
+        let constraints = &endpoint.constraints;
+        let available = endpoint.remb.map(|(bits, _)| bits);
+        let grants = decide(turn.settings, constraints, last_n, available, &sources);
         endpoint.oversending = grants.oversending;
         endpoint.suspended = grants.suspended;
         endpoint.granted.clear();

@@ -159,6 +159,10 @@ pub(super) struct Endpoint {
     pub(super) forwarded: Vec<usize>,
     /// One of those has gone since.
     pub(super) retell_forwarded: bool,
+    /// The receiver's own estimate of its bandwidth (bit/s), and when it came.
+    pub(super) remb: Option<(u64, Instant)>,
+    /// It sent one though that was not agreed.
+    pub(super) spurious_remb: bool,
     pub(super) oversending: bool,
     pub(super) suspended: bool,
     /// When something authentic came last.
@@ -196,6 +200,8 @@ impl Endpoint {
             granted: BTreeMap::new(),
             forwarded: Vec::new(),
             retell_forwarded: false,
+            remb: None,
+            spurious_remb: false,
             oversending: false,
             suspended: false,
             last_activity: None,

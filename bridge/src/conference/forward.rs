@@ -1,5 +1,7 @@
 //! The fan-out: a packet of one endpoint to all others, and RTCP back.
 
+use std::time::Duration;
+
 use super::parts::Floor;
 use super::sources::{Placed, Ties};
 use super::{Conference, Endpoint, Turn};
@@ -12,6 +14,12 @@ use crate::rtcp::report::{ReportBlock, SenderInfo, SenderReport};
 use crate::rtcp::{Packet, packets};
 use crate::rtp::{PacketIndex, RtpPacket, Ssrc};
 use crate::stats::DropCause;
+
+/// By how many percent an estimate has to differ from the last one to be taken
+/// (`videobridge.cc.bwe-change-threshold`), and how long after that. Browsers send
+/// one a second, or when it falls.
+const REMB_CHANGE: u64 = 15;
+const REMB_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Conference {
     /// Takes an authentic RTP packet of an endpoint, and sends it on.
@@ -214,14 +222,30 @@ impl Conference {
                             .transport_feedback(&feedback, turn.counters);
                     }
                 }
-                Ok(
-                    Packet::Remb(_)
-                    | Packet::SourceDescription
-                    | Packet::Goodbye
-                    | Packet::Other { .. },
-                ) => {}
+                Ok(Packet::Remb(remb)) => self.handle_remb(turn, slot, remb.bits_per_second),
+                Ok(Packet::SourceDescription | Packet::Goodbye | Packet::Other { .. }) => {}
                 Err(_) => turn.drop(DropCause::MalformedRtcp),
             }
+        }
+    }
+
+    /// Takes a receiver's own estimate of its bandwidth. It limits what one gets
+    /// that gives no transport-wide feedback, from which more could be told.
+    fn handle_remb(&mut self, turn: &mut Turn<'_>, slot: usize, bits: u64) {
+        let Some(receiver) = &mut self.endpoints[slot] else {
+            return;
+        };
+        receiver.spurious_remb |= !receiver.formats.remb;
+        if !receiver.formats.remb || receiver.formats.transport_cc {
+            return;
+        }
+        let news = receiver.remb.is_none_or(|(last, at)| {
+            let other = bits.abs_diff(last) > last / 100 * REMB_CHANGE;
+            other && turn.now.saturating_duration_since(at) >= REMB_INTERVAL
+        });
+        if news {
+            receiver.remb = Some((bits, turn.now));
+            self.allocate(turn, Some(slot));
         }
     }
 

@@ -289,6 +289,7 @@ impl Conference {
                 u32::from(endpoint.downlink.loss > HIGH_LOSS);
             gauges.endpoints_with_suspended_sources += u32::from(endpoint.suspended);
             gauges.endpoints_oversending += u32::from(endpoint.oversending);
+            gauges.endpoints_with_spurious_remb += u32::from(endpoint.spurious_remb);
             if let Some(round_trip) = endpoint.downlink.round_trip() {
                 gauges.rtt_ms_sum += round_trip.as_secs_f64() * 1000.0;
                 gauges.rtt_count += 1;

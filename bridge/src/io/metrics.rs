@@ -81,7 +81,10 @@ pub fn statistics(bridge: &Bridge) -> Vec<(&'static str, Value)> {
             "endpoints_with_suspended_sources",
             json!(gauges.endpoints_with_suspended_sources),
         ),
-        ("endpoints_with_spurious_remb", json!(0)),
+        (
+            "endpoints_with_spurious_remb",
+            json!(gauges.endpoints_with_spurious_remb),
+        ),
         ("largest_conference", json!(registered.largest_conference)),
         ("conferences", json!(registered.conferences)),
         ("octo_receive_bitrate", json!(0)),

@@ -16,7 +16,7 @@ use viaduct_bridge::receive::nack::NackGenerator;
 use viaduct_bridge::rtcp::report::{
     ReportBlock, SenderInfo, write_receiver_report, write_sender_report,
 };
-use viaduct_bridge::rtcp::{Packet, keyframe_request, nack, packets};
+use viaduct_bridge::rtcp::{Packet, keyframe_request, nack, packets, remb};
 use viaduct_bridge::rtp::extension::Writer;
 use viaduct_bridge::rtp::vp8::Descriptor;
 use viaduct_bridge::rtp::{PacketIndex, RtpPacket, Ssrc, Unwrapper, rtx};
@@ -558,6 +558,14 @@ impl Client {
             write_receiver_report(Ssrc(u32::from(self.number) * 100), &blocks, &mut compound);
         }
         self.send_rtcp(&compound);
+    }
+
+    /// Tells the bridge how many bits a second there is room for.
+    pub(crate) fn estimate(&mut self, bits: u64) {
+        let mut packet = Vec::new();
+        let ssrcs: Vec<Ssrc> = self.tracks.keys().copied().collect();
+        remb::write(Ssrc(1), bits, &ssrcs, &mut packet);
+        self.send_rtcp(&packet);
     }
 
     fn send_nacks(&mut self, now: Instant) {

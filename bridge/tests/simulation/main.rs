@@ -950,6 +950,35 @@ fn no_packet_comes_before_its_source_is_known() {
 }
 
 #[test]
+fn a_receiver_without_better_feedback_gets_what_it_has_room_for() {
+    let mut sim = Simulation::new(19);
+    sim.join("a", 1);
+    for payload in sim.media.iter_mut().flat_map(|m| &mut m.payload_types) {
+        payload.feedback.transport_cc = false;
+        payload.feedback.remb = true;
+    }
+    sim.join("b", 2);
+    sim.want("b", 720);
+    // All three encodings together are 36, 72 and 144 kbit/s.
+    for (bits, encoding) in [(10_000_000, 2), (100_000, 1), (50_000, 0), (1_000_000, 2)] {
+        sim.run_for(seconds(2));
+        sim.clients
+            .get_mut("b")
+            .expect("it is there")
+            .estimate(bits);
+        sim.run_for(seconds(2));
+        let last = sim.track("b", "a").video.values().last();
+        let last = last.map(|seen| seen.content.encoding);
+        assert_eq!(last, Some(encoding), "at {bits} bit/s");
+    }
+    assert_eq!(sim.stats().gauges.endpoints_with_spurious_remb, 0);
+    // To one that told of more, it means nothing.
+    sim.clients.get_mut("a").expect("it is there").estimate(1);
+    sim.run_for(seconds(1));
+    assert_eq!(sim.stats().gauges.endpoints_with_spurious_remb, 1);
+}
+
+#[test]
 fn an_ssrc_belongs_to_whoever_named_it_first() {
     let mut sim = Simulation::new(11);
     sim.join("a", 1);

@@ -370,7 +370,12 @@ impl Shard {
 
     /// What has been counted so far, and how things are.
     pub fn stats(&self, now: Instant) -> ShardStats {
-        let mut gauges = Gauges::default();
+        let mut gauges = Gauges {
+            proved_addresses: self.addresses.len() as u32,
+            user_fragments: self.ufrags.len() as u32,
+            timers: self.timers.len() as u32,
+            ..Gauges::default()
+        };
         for seat in self.seats.iter().flatten() {
             seat.conference.measure(now, &mut gauges);
         }

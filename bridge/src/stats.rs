@@ -211,6 +211,9 @@ impl ShardStats {
         let (mine, theirs) = (&mut self.gauges, &other.gauges);
         mine.conferences += theirs.conferences;
         mine.conference_parts += theirs.conference_parts;
+        mine.proved_addresses += theirs.proved_addresses;
+        mine.user_fragments += theirs.user_fragments;
+        mine.timers += theirs.timers;
         mine.inactive_conferences += theirs.inactive_conferences;
         mine.p2p_conferences += theirs.p2p_conferences;
         mine.largest_conference = mine.largest_conference.max(theirs.largest_conference);
@@ -294,6 +297,12 @@ pub struct Gauges {
     pub conferences: u32,
     /// Parts of conferences: as many as there are shards with endpoints of each.
     pub conference_parts: u32,
+    /// Addresses whose owner is known, of this shard's endpoints or of others'.
+    pub proved_addresses: u32,
+    /// ICE user name fragments that checks may name.
+    pub user_fragments: u32,
+    /// Timers that are set, or were and have been overtaken.
+    pub timers: u32,
     /// Conferences in which nobody sends.
     pub inactive_conferences: u32,
     /// Conferences of two who talk to each other directly.

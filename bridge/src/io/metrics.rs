@@ -461,7 +461,11 @@ impl Exposition {
     /// What each worker does, under its number.
     fn workers(&mut self, workers: &[WorkerFigures]) {
         type Figure = fn(&WorkerFigures) -> f64;
-        let figures: [(&str, &str, Figure); 8] = [
+        let figures: [(&str, &str, Figure); 10] = [
+            ("gauge", "proved_addresses", |w| {
+                f64::from(w.shard.gauges.proved_addresses)
+            }),
+            ("gauge", "timers", |w| f64::from(w.shard.gauges.timers)),
             ("gauge", "conference_parts", |w| {
                 f64::from(w.shard.gauges.conference_parts)
             }),

@@ -3,12 +3,13 @@
 
 mod association;
 mod channels;
+mod churn;
 mod client;
 mod data_channel;
 mod network;
 mod paths;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use viaduct_bridge::command::{
     HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
 };
 use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
-use viaduct_bridge::peers::Site;
+use viaduct_bridge::peers::{PeerMessage, Published, Site};
 use viaduct_bridge::placement::Placement;
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
 use viaduct_bridge::settings::ShardSettings;
@@ -53,6 +54,23 @@ struct Simulation {
     events: Vec<(Duration, String)>,
     /// What clients negotiate from now on.
     media: Vec<Media>,
+    /// How long it takes until a shard hears of what another tells it.
+    lag: Duration,
+    told: VecDeque<(Instant, Told)>,
+}
+
+/// What one shard tells another.
+enum Told {
+    Message {
+        from: usize,
+        to: usize,
+        message: PeerMessage,
+    },
+    Published {
+        to: usize,
+        head: Published,
+        packet: Vec<u8>,
+    },
 }
 
 impl Simulation {
@@ -91,6 +109,8 @@ impl Simulation {
             channels: 0,
             events: Vec::new(),
             media: media(),
+            lag: Duration::ZERO,
+            told: VecDeque::new(),
         };
         sim.placement
             .create_conference(start, CONFERENCE, Ssrc(1), Ssrc(2));
@@ -223,6 +243,7 @@ impl Simulation {
             let next = clients
                 .chain(self.network.next_timeout())
                 .chain(self.shards.iter_mut().filter_map(Shard::next_timeout))
+                .chain(self.told.front().map(|(at, _)| *at))
                 .min();
             match next.filter(|next| *next <= end) {
                 Some(next) => self.now = self.now.max(next),
@@ -246,6 +267,7 @@ impl Simulation {
                 client.handle_datagram(self.now, transit.from, &mut transit.datagram);
             }
         }
+        self.settle();
         for shard in &mut self.shards {
             shard.handle_timeout(self.now);
         }
@@ -298,27 +320,38 @@ impl Simulation {
 
     /// Whether anything was told.
     fn tell_peers(&mut self) -> bool {
-        let (mut more, mut told_any) = (true, false);
-        while std::mem::take(&mut more) {
-            for from in 0..self.shards.len() {
-                let peers = self.shards[from].peers();
-                let told: Vec<_> = peers.take_messages().collect();
-                let mut published = Vec::new();
-                peers.take_published(|to, head, packet| {
-                    let copies = to.iter().map(|to| (to, head.clone(), packet.to_vec()));
-                    published.extend(copies);
+        let mut told_any = false;
+        loop {
+            let at = self.now + self.lag;
+            for (from, shard) in self.shards.iter_mut().enumerate() {
+                let peers = shard.peers();
+                for (to, message) in peers.take_messages() {
+                    let told = Told::Message { from, to, message };
+                    self.told.push_back((at, told));
+                }
+                peers.take_published(|shards, head, packet| {
+                    for to in shards.iter() {
+                        let (head, packet) = (head.clone(), packet.to_vec());
+                        let told = Told::Published { to, head, packet };
+                        self.told.push_back((at, told));
+                    }
                 });
-                more |= !told.is_empty() || !published.is_empty();
-                told_any |= more;
-                for (to, message) in told {
+            }
+            let due = self.told.front().is_some_and(|(at, _)| *at <= self.now);
+            let next = if due { self.told.pop_front() } else { None };
+            let Some((_, told)) = next else {
+                return told_any;
+            };
+            told_any = true;
+            match told {
+                Told::Message { from, to, message } => {
                     self.shards[to].handle_peer(self.now, from, message);
                 }
-                for (to, head, packet) in published {
+                Told::Published { to, head, packet } => {
                     self.shards[to].handle_published(self.now, head, &packet);
                 }
             }
         }
-        told_any
     }
 
     /// Takes what the shards and the clients have to send.

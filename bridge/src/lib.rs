@@ -23,6 +23,7 @@ pub mod colibri;
 pub mod command;
 pub mod conference;
 pub mod config;
+pub mod directory;
 pub mod formats;
 pub mod id;
 pub mod io;

@@ -1,21 +1,9 @@
 //! A shard: the endpoints of one worker, their conferences, addresses and
 //! timers. It has no I/O: a worker hands it datagrams, commands and the time,
 //! and sends what lies in the outbox.
-//!
-//! A datagram finds its endpoint by the address it comes from, once a check has
-//! proved that address; before that, a STUN request names its endpoint by the
-//! user name fragment. All else from unknown addresses is dropped.
-//!
-//! The kernel gives a datagram to any of a bridge's shards. Each therefore knows
-//! whose every proved address is: of its own endpoints which one's, of all
-//! others which shard's. Every shard tells the others when one of its addresses
-//! is proved or forgotten, so each has a table of its own, which it alone reads
-//! and writes.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,12 +12,13 @@ use tracing::{debug, info};
 
 use crate::command::{CandidateKind, Command, ConferenceSettings, EndpointSettings, Event};
 use crate::conference::{AddressChange, Conference, Turn};
+use crate::directory::{Directory, Home, Misdirected, Resident};
 use crate::id::{ConferenceId, EndpointId, MemberId};
 use crate::outbox::Outbox;
 use crate::peers::{PeerMessage, PeerOutbox, Published, Site};
 use crate::settings::ShardSettings;
 use crate::stats::{Counters, DropCause, Gauges, ShardStats};
-use crate::transport::{Certificate, Transport, demux, worker_of};
+use crate::transport::{Certificate, Transport};
 
 /// A timer that has fired does not fire again sooner, so that one call does a
 /// bounded amount of work whatever a peer makes become due.
@@ -44,34 +33,6 @@ struct Place {
     /// `None` is the conference itself.
     endpoint: Option<usize>,
 }
-
-/// Who a datagram is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Home {
-    Here { conference: usize, endpoint: usize },
-    Shard(usize),
-}
-
-/// Why a shard did not take a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misdirected {
-    /// It is for an endpoint of the shard with this number.
-    Shard(usize),
-    /// No shard is known to have an endpoint that it is for.
-    Nobody(DropCause),
-}
-
-/// Whose an address is, and since when: if two shards claim one, because a
-/// translator gave it to another peer, the later claim holds.
-#[derive(Clone, Copy, Debug)]
-struct Owned {
-    home: Home,
-    since: Instant,
-}
-
-/// A map that is looked into and never iterated; its hash has no random part,
-/// as only proved addresses get in.
-type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// A conference with what the shard keeps about its endpoints.
 struct Seat {
@@ -97,8 +58,7 @@ pub struct Shard {
     certificate: Arc<Certificate>,
     seats: Vec<Option<Box<Seat>>>,
     conferences: BTreeMap<ConferenceId, usize>,
-    addresses: Lookup<SocketAddr, Owned>,
-    ufrags: Lookup<String, Home>,
+    directory: Directory,
     /// What is due, earliest first. An entry whose time is not the one its
     /// place is armed for has been overtaken.
     timers: BinaryHeap<Reverse<(Instant, Place)>>,
@@ -123,8 +83,7 @@ impl Shard {
             certificate,
             seats: Vec::new(),
             conferences: BTreeMap::new(),
-            addresses: Lookup::default(),
-            ufrags: Lookup::default(),
+            directory: Directory::new(site),
             timers: BinaryHeap::new(),
             stats_due: None,
             outbox: Outbox::default(),
@@ -146,7 +105,10 @@ impl Shard {
         from: SocketAddr,
         datagram: &mut [u8],
     ) -> Result<(), Misdirected> {
-        let (conference, endpoint) = self.home(from, datagram)?;
+        let Resident {
+            conference,
+            endpoint,
+        } = self.directory.find(from, datagram)?;
         self.with(now, conference, |conference, turn| {
             conference.handle_datagram(turn, endpoint, (local, from), datagram);
         });
@@ -198,17 +160,10 @@ impl Shard {
                 self.arm(now, at, None);
             }
             PeerMessage::AddressBound { address, since } => {
-                let owned = Owned {
-                    home: Home::Shard(from),
-                    since,
-                };
-                let held = self.addresses.entry(address).or_insert(owned);
-                if held.since <= since {
-                    *held = owned;
-                }
+                self.directory.bind(address, Home::Shard(from), since);
             }
             PeerMessage::AddressForgotten { address } => {
-                self.forget_address(address, |home| home == Home::Shard(from));
+                self.directory.forget(address, Home::Shard(from));
             }
         }
     }
@@ -370,9 +325,10 @@ impl Shard {
 
     /// What has been counted so far, and how things are.
     pub fn stats(&self, now: Instant) -> ShardStats {
+        let (addresses, ufrags) = self.directory.sizes();
         let mut gauges = Gauges {
-            proved_addresses: self.addresses.len() as u32,
-            user_fragments: self.ufrags.len() as u32,
+            proved_addresses: addresses as u32,
+            user_fragments: ufrags as u32,
             timers: self.timers.len() as u32,
             ..Gauges::default()
         };
@@ -385,54 +341,10 @@ impl Shard {
         }
     }
 
-    /// The conference and endpoint that a datagram is for.
-    fn home(&self, from: SocketAddr, datagram: &[u8]) -> Result<(usize, usize), Misdirected> {
-        // A check names its endpoint, whatever was at its address before: a
-        // translator may have given the port to another.
-        let home = match demux::requested_ufrag(datagram) {
-            Some(ufrag) => self
-                .ufrags
-                .get(ufrag)
-                .copied()
-                .or_else(|| self.named_shard(ufrag))
-                .ok_or(DropCause::UnknownUfrag),
-            None => {
-                let owned = self.addresses.get(&from);
-                owned
-                    .map(|owned| owned.home)
-                    .ok_or(DropCause::UnknownAddress)
-            }
-        };
-        match home {
-            Ok(Home::Here {
-                conference,
-                endpoint,
-            }) => Ok((conference, endpoint)),
-            Ok(Home::Shard(number)) => Err(Misdirected::Shard(number)),
-            Err(cause) => Err(Misdirected::Nobody(cause)),
-        }
-    }
-
-    /// The other shard that a user name fragment names.
-    fn named_shard(&self, ufrag: &str) -> Option<Home> {
-        let number = usize::from(worker_of(ufrag.get(self.site.ufrag_prefix..)?)?);
-        let other = number != self.site.number && number < self.site.count;
-        other.then_some(Home::Shard(number))
-    }
-
     fn tell_all(&mut self, message: PeerMessage) {
         for number in self.site.others() {
             self.peers.tell(number, message.clone());
         }
-    }
-
-    fn forget_address(&mut self, address: SocketAddr, whose: impl Fn(Home) -> bool) -> bool {
-        let held = self.addresses.get(&address);
-        let forgotten = held.is_some_and(|owned| whose(owned.home));
-        if forgotten {
-            self.addresses.remove(&address);
-        }
-        forgotten
     }
 
     fn create_conference(&mut self, now: Instant, id: ConferenceId, settings: ConferenceSettings) {
@@ -503,11 +415,11 @@ impl Shard {
             return;
         };
         let ufrag = settings.local_ice.ufrag.clone();
-        let home = Home::Here {
+        let resident = Resident {
             conference: at,
             endpoint: slot,
         };
-        self.ufrags.insert(ufrag.clone(), home);
+        self.directory.enter(ufrag.clone(), resident);
         let tenant = Tenant {
             ufrag,
             addresses: Vec::new(),
@@ -556,18 +468,18 @@ impl Shard {
         };
         let address = change.address;
         tenant.addresses.retain(|known| *known != address);
-        let home = Home::Here {
+        let home = Home::Here(Resident {
             conference: at,
             endpoint: change.endpoint,
-        };
+        });
         if change.bound {
             tenant.addresses.push(address);
-            self.addresses.insert(address, Owned { home, since: now });
+            self.directory.bind(address, home, now);
             self.tell_all(PeerMessage::AddressBound {
                 address,
                 since: now,
             });
-        } else if self.forget_address(address, |held| held == home) {
+        } else if self.directory.forget(address, home) {
             self.tell_all(PeerMessage::AddressForgotten { address });
         }
     }
@@ -633,13 +545,13 @@ impl Shard {
     }
 
     fn forget(&mut self, conference: usize, endpoint: usize, tenant: Tenant) {
-        let home = Home::Here {
+        let home = Home::Here(Resident {
             conference,
             endpoint,
-        };
-        self.ufrags.remove(&tenant.ufrag);
+        });
+        self.directory.leave(&tenant.ufrag);
         for address in tenant.addresses {
-            if self.forget_address(address, |held| held == home) {
+            if self.directory.forget(address, home) {
                 self.tell_all(PeerMessage::AddressForgotten { address });
             }
         }

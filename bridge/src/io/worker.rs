@@ -22,8 +22,9 @@ use super::clock;
 use super::neighbours::{Letterbox, Neighbours, acquaint};
 use super::udp::{Counters, Sockets};
 use crate::command::{Command, Event};
+use crate::directory::Misdirected;
 use crate::peers::{MAX_WORKERS, PeerMessage};
-use crate::shard::{Misdirected, Shard};
+use crate::shard::Shard;
 
 /// Datagrams taken in a turn before timers get theirs.
 const DATAGRAMS_A_TURN: usize = 256;

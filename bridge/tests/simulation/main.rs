@@ -20,12 +20,13 @@ use viaduct_bridge::command::{
     Codec, Command, Encoding, EndpointSettings, EndpointUpdate, Event, Feedback, ForceMute,
     HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
 };
+use viaduct_bridge::directory::Misdirected;
 use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
 use viaduct_bridge::peers::{PeerMessage, Published, Site};
 use viaduct_bridge::placement::Placement;
 use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
 use viaduct_bridge::settings::ShardSettings;
-use viaduct_bridge::shard::{Misdirected, Shard};
+use viaduct_bridge::shard::Shard;
 use viaduct_bridge::stats::{DropCause, ShardStats};
 use viaduct_bridge::transport::{Certificate, local_credentials};
 

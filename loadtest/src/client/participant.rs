@@ -239,9 +239,10 @@ impl Participant {
         &self.receiver.stats
     }
 
-    /// Nothing counts from `end` on: what was found of all sources.
-    pub fn close(&mut self, end: Instant) -> Pairs {
-        self.receiver.close(end)
+    /// Nothing counts from `end` on: what was found of all sources; see
+    /// [`Receiver::close`].
+    pub fn close(&mut self, end: Instant, settled: bool) -> Pairs {
+        self.receiver.close(end, settled)
     }
 
     /// All that was sent in all sessions.

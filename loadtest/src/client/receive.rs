@@ -243,13 +243,14 @@ impl Receiver {
             .collect()
     }
 
-    /// Nothing counts from `end` on: what was found of all sources. Those whose
-    /// senders stopped of themselves must have come to their end.
-    pub fn close(&mut self, end: Instant) -> Pairs {
+    /// Nothing counts from `end` on: what was found of all sources. `settled`:
+    /// all senders stopped then and it is long ago, so that what they sent must
+    /// have come to its end.
+    pub fn close(&mut self, end: Instant, settled: bool) -> Pairs {
         for sender in 0..self.expect.board.participants() {
             if sender != self.expect.number && !self.left.contains(&sender) {
                 let sent = self.expect.board.audio_sent(sender);
-                self.judge(end, sender, sent);
+                self.judge(end, sender, sent.filter(|_| settled));
             }
         }
         std::mem::take(&mut self.done)
@@ -580,7 +581,7 @@ mod tests {
 
     /// Closes the receiver; the pairs of audio and video.
     fn judged(receiver: &mut Receiver, end: Instant) -> [Pair; 2] {
-        let pairs = receiver.close(end).listed;
+        let pairs = receiver.close(end, true).listed;
         pairs.try_into().expect("audio and video")
     }
 
@@ -659,6 +660,35 @@ mod tests {
         assert!(reported >= receiver.stats.packets - 50, "{reported}");
     }
 
+    /// What is on its way when a receiver leaves is not lost; at the end of a
+    /// run all must have come.
+    #[test]
+    fn the_end_of_a_stream_counts_once_all_is_settled() {
+        for settled in [false, true] {
+            let (mut receiver, ..) = call(0);
+            let start = Instant::now();
+            receiver.expect.board.end(0, 1_007, start);
+            receiver.audio.insert(0, {
+                let mut audio = AudioReceiver::new(Expected {
+                    run: 1,
+                    sender: 0,
+                    kind: Kind::Audio,
+                });
+                let mut source = crate::source::audio::AudioSource::new(1, 0, 1, 0, start);
+                let packet = source.poll(start, start).expect("due");
+                let mut arrival = Arrival {
+                    now: start,
+                    epoch: start,
+                    delays: &mut receiver.delays,
+                };
+                audio.receive(&mut arrival, (5, 0, packet.timestamp), &packet.payload);
+                audio
+            });
+            let lost = receiver.close(start, settled).totals.lost;
+            assert_eq!(lost, if settled { 1_006 } else { 0 });
+        }
+    }
+
     #[test]
     fn lost_video_is_repaired_by_nack_and_rtx() {
         let (_, [_, video], feedbacks) = call(20);
@@ -728,15 +758,15 @@ mod tests {
     fn a_silent_sender_is_missing() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(receiver(start, Codec::Vp8).close(at(2)).missing, 0);
-        assert_eq!(receiver(start, Codec::Vp8).close(at(4)).missing, 2);
+        assert_eq!(receiver(start, Codec::Vp8).close(at(2), true).missing, 0);
+        assert_eq!(receiver(start, Codec::Vp8).close(at(4), true).missing, 2);
         let mut left = receiver(start, Codec::Vp8);
         left.expect.board.end(0, 100, at(2));
         left.remove_owner(at(4), &roster().endpoint(0));
-        assert_eq!(left.close(at(20)).missing, 0);
+        assert_eq!(left.close(at(20), true).missing, 0);
         let mut unwanted = receiver(start, Codec::Vp8);
         unwanted.set_max_height(start, 0);
-        assert_eq!(unwanted.close(at(4)).missing, 1);
+        assert_eq!(unwanted.close(at(4), true).missing, 1);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::channel::{Channel, ChannelEvent};
 use super::signalling::Stream;
 use super::udp::{self, Batch};
 use crate::client::participant::{Output, Participant};
-use crate::report::outcome::Outcome;
+use crate::report::outcome::{Departure, Outcome};
 use crate::scenario::Scenario;
 
 /// Sockets looked at in a turn.
@@ -194,6 +194,8 @@ struct Seat {
     channel: Option<Channel>,
     channels: u32,
     socket: Option<UdpSocket>,
+    /// Datagrams its sockets had no room for: of this one, of those before.
+    overflow: (u32, u64),
     /// Its entry in the list of deadlines.
     due: Option<Instant>,
     leaves: Option<(Instant, bool)>,
@@ -280,6 +282,7 @@ impl Thread {
             channel: None,
             channels: 0,
             socket: None,
+            overflow: (0, 0),
             due: None,
             leaves: None,
         };
@@ -319,7 +322,9 @@ impl Thread {
                 participant.stop_sending(now);
                 seat.leaves = Some((now + FAREWELL, complete));
             }
-            Input::Finish { end } => return self.leave(number, end, true),
+            Input::Finish { end } => {
+                return self.leave(number, end, true, true);
+            }
         }
         self.serve(number);
     }
@@ -330,7 +335,7 @@ impl Thread {
         };
         seat.due = None;
         if let Some((_, complete)) = seat.leaves.filter(|(at, _)| now >= *at) {
-            return self.leave(number, now, complete);
+            return self.leave(number, now, complete, false);
         }
         seat.participant.handle_timeout(now);
         self.serve(number);
@@ -348,9 +353,10 @@ impl Thread {
                 quiet &= participant.handle_datagram(now, from, datagram);
             });
             match received {
-                Ok(count) => {
-                    packets += count;
-                    if count < udp::BATCH {
+                Ok(received) => {
+                    packets += received.count;
+                    seat.overflow.0 = received.overflow.unwrap_or(seat.overflow.0);
+                    if received.count < udp::BATCH {
                         break;
                     }
                 }
@@ -382,6 +388,7 @@ impl Thread {
                     Ok((socket, local)) => {
                         // The former one leaves the epoll set by closing.
                         seat.socket = Some(socket);
+                        seat.overflow = (0, seat.overflow.1 + u64::from(seat.overflow.0));
                         seat.participant.handle_bound(Instant::now(), local);
                     }
                     Err(error) => {
@@ -430,7 +437,7 @@ impl Thread {
         }
     }
 
-    fn leave(&mut self, number: u16, end: Instant, complete: bool) {
+    fn leave(&mut self, number: u16, end: Instant, complete: bool, settled: bool) {
         let Some(mut seat) = self.seats.remove(&number) else {
             return;
         };
@@ -444,7 +451,13 @@ impl Thread {
             }
         }
         seat.stream.close();
-        let outcome = Outcome::new(seat.participant, end, complete);
+        let departure = Departure {
+            end,
+            complete,
+            settled,
+            overflow: u64::from(seat.overflow.0) + seat.overflow.1,
+        };
+        let outcome = Outcome::new(seat.participant, departure);
         // Nobody waits any more when the run was given up.
         let _ = self.around.outcomes.send(outcome);
     }

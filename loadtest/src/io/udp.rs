@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
-use nix::sys::socket::sockopt::ReceiveTimestampns;
+use nix::sys::socket::sockopt::{ReceiveTimestampns, RxqOvfl};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrLike, SockaddrStorage, recvmmsg,
     sendmmsg, setsockopt,
@@ -36,6 +36,7 @@ pub fn bind(ipv6: bool) -> io::Result<(UdpSocket, SocketAddr)> {
     // come while this program has no turn on the CPU.
     socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
     setsockopt(&socket, ReceiveTimestampns, &true)?;
+    setsockopt(&socket, RxqOvfl, &1)?;
     let local = socket.local_addr()?;
     Ok((socket, local))
 }
@@ -58,37 +59,47 @@ impl Default for Batch {
 }
 
 fn headers() -> MultiHeaders<SockaddrStorage> {
-    MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(TimeSpec)))
+    MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(TimeSpec, u32)))
+}
+
+/// What a socket gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    pub count: usize,
+    /// Datagrams that it has had no room for so far, where the kernel says so.
+    pub overflow: Option<u32>,
 }
 
 impl Batch {
     /// Takes what is queued on a socket, at most a batch, and hands each
-    /// datagram out with the time it arrived. Returns how many there were.
+    /// datagram out with the time it arrived.
     pub fn receive(
         &mut self,
         socket: &UdpSocket,
         mut each: impl FnMut(Instant, SocketAddr, &[u8]),
-    ) -> io::Result<usize> {
+    ) -> io::Result<Received> {
         let mut slices = self.buffers.each_mut().map(|b| [IoSliceMut::new(b)]);
         let flags = MsgFlags::MSG_DONTWAIT;
         let fd = socket.as_raw_fd();
-        let received = recvmmsg(fd, &mut self.headers, slices.iter_mut(), flags, None)?;
+        let messages = recvmmsg(fd, &mut self.headers, slices.iter_mut(), flags, None)?;
         let clock = (Instant::now(), SystemTime::now());
-        let (mut count, mut stale) = (0, false);
-        for message in received {
-            count += 1;
-            let arrival = arrival(&message, clock);
-            stale |= arrival.is_none();
+        let (mut received, mut stale) = (Received::default(), false);
+        for message in messages {
+            received.count += 1;
+            let noted = noted(&message, clock);
+            stale |= noted.arrival.is_none();
+            received.overflow = noted.overflow.or(received.overflow);
             let from = message.address.as_ref().and_then(address);
             if let (Some(from), Some(datagram)) = (from, message.iovs().next()) {
-                each(arrival.unwrap_or(clock.0), from, datagram);
+                each(noted.arrival.unwrap_or(clock.0), from, datagram);
             }
         }
         if stale {
-            // The kernel has noted that no time fits; it would believe that.
+            // A message that brought less than there is room for has made the
+            // room smaller.
             self.headers = headers();
         }
-        Ok(count)
+        Ok(received)
     }
 
     /// Sends datagrams and empties the list. What the socket does not take is
@@ -118,19 +129,30 @@ impl Batch {
     }
 }
 
-fn arrival(
-    message: &RecvMsg<'_, '_, SockaddrStorage>,
-    (now, wall): (Instant, SystemTime),
-) -> Option<Instant> {
-    let stamped = message.cmsgs().ok()?.find_map(|message| match message {
-        ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
-        _ => None,
-    })?;
-    let age = wall
-        .duration_since(UNIX_EPOCH)
-        .ok()?
-        .saturating_sub(stamped);
-    now.checked_sub(age.min(MAX_AGE))
+/// What the kernel noted of a datagram.
+#[derive(Default)]
+struct Noted {
+    arrival: Option<Instant>,
+    overflow: Option<u32>,
+}
+
+fn noted(message: &RecvMsg<'_, '_, SockaddrStorage>, (now, wall): (Instant, SystemTime)) -> Noted {
+    let mut noted = Noted::default();
+    let Ok(parts) = message.cmsgs() else {
+        return noted;
+    };
+    for part in parts {
+        match part {
+            ControlMessageOwned::ScmTimestampns(time) => {
+                let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let age = wall.saturating_sub(Duration::from(time));
+                noted.arrival = now.checked_sub(age.min(MAX_AGE));
+            }
+            ControlMessageOwned::RxqOvfl(count) => noted.overflow = Some(count),
+            _ => {}
+        }
+    }
+    noted
 }
 
 fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
@@ -154,6 +176,8 @@ mod tests {
         let (other, local) = bind(false).expect("a socket");
         let to: SocketAddr = (Ipv4Addr::LOCALHOST, local.port()).into();
         let mut batch = Batch::default();
+        // The kernel begins to note times a little after the first socket asked.
+        std::thread::sleep(Duration::from_millis(300));
         for round in 0..3u8 {
             let before = Instant::now();
             let count = BATCH as u8 + 5 * round;
@@ -172,10 +196,37 @@ mod tests {
                 assert!(at + slack >= before && at <= sent + slack);
                 got.push(datagram.to_vec());
             }) {
-                assert!((1..=BATCH).contains(&taken));
+                assert!((1..=BATCH).contains(&taken.count) && taken.overflow.is_none());
             }
             let expected: Vec<Vec<u8>> = (0..count).map(|n| vec![round, n, 7]).collect();
             assert_eq!(got, expected);
         }
+    }
+
+    /// Who does not read in time learns what that cost.
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let (one, _) = bind(false).expect("a socket");
+        let (other, local) = bind(false).expect("a socket");
+        let small = socket2::SockRef::from(&other).set_recv_buffer_size(10_000);
+        small.expect("a size");
+        let to: SocketAddr = (Ipv4Addr::LOCALHOST, local.port()).into();
+        let mut batch = Batch::default();
+        let (mut taken, mut overflow) = (0, 0);
+        let mut sent = 0;
+        for _ in 0..3 {
+            let mut datagrams = (0..200)
+                .map(|_| (to, BytesMut::from(&[7; 1_000][..])))
+                .collect();
+            batch.send(&one, &mut datagrams);
+            sent += 200;
+            while let Ok(received) = batch.receive(&other, |_, _, _| {}) {
+                taken += received.count;
+                overflow = received.overflow.unwrap_or(overflow);
+            }
+        }
+        // The last ones dropped are told with the next one that comes.
+        assert!(overflow > 0 && taken + overflow as usize <= sent);
+        assert!(taken + overflow as usize >= sent - 200);
     }
 }

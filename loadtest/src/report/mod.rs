@@ -79,6 +79,8 @@ pub struct Received {
     pub unsignalled: u64,
     pub malformed: u64,
     pub padding: u64,
+    /// Datagrams that this program was too slow to take.
+    pub overflow: u64,
     pub sender_reports: u64,
     pub odd_sender_reports: u64,
     pub nacks: u64,
@@ -199,6 +201,7 @@ impl Report {
                 unsignalled: tally.received.unsignalled,
                 malformed: tally.received.malformed,
                 padding: tally.pairs.padding,
+                overflow: tally.overflow,
                 sender_reports: tally.received.reports,
                 odd_sender_reports: tally.received.odd_reports,
                 nacks: tally.received.nacks,
@@ -316,6 +319,13 @@ impl Report {
                 ),
             );
         }
+        // Loss would then say nothing of the bridge.
+        let overflow = self.received.overflow;
+        verdict(
+            "harness kept up",
+            overflow == 0,
+            format!("{overflow} datagrams found no room in its sockets"),
+        );
         verdict(
             "no failure",
             self.failures.is_empty(),

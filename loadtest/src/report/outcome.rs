@@ -16,6 +16,19 @@ const MAX_TEXTS: usize = 100;
 /// Steps of a join, in their order.
 pub const STEPS: usize = 10;
 
+/// How a participant went.
+#[derive(Clone, Copy, Debug)]
+pub struct Departure {
+    /// Nothing counts from then on.
+    pub end: Instant,
+    /// It had the time to take part in full.
+    pub complete: bool,
+    /// All senders stopped at `end`, and it is long ago.
+    pub settled: bool,
+    /// Datagrams for it that its socket had no room for.
+    pub overflow: u64,
+}
+
 /// A participant that has gone.
 #[derive(Debug)]
 pub struct Outcome {
@@ -35,12 +48,13 @@ pub struct Outcome {
     focus_left: u32,
     requests: u32,
     dominant_changes: u64,
+    overflow: u64,
 }
 
 impl Outcome {
-    /// Judges a participant for which nothing counts from `end` on. `complete`:
-    /// it had the time to take part in full.
-    pub fn new(mut participant: Participant, end: Instant, complete: bool) -> Self {
+    /// Judges a participant at its departure.
+    pub fn new(mut participant: Participant, departure: Departure) -> Self {
+        let complete = departure.complete;
         let times = participant.milestones;
         let (first_audio, first_frame) = participant.receiver().firsts();
         let reached = [
@@ -66,7 +80,7 @@ impl Outcome {
         Self {
             connected: times.connected.is_some() || !complete,
             channel: times.channel.is_some() || !complete,
-            pairs: participant.close(end),
+            pairs: participant.close(departure.end, departure.settled),
             delays: participant.receiver().delays().clone(),
             steps: reached.map(since),
             sent: participant.send_stats(),
@@ -78,6 +92,7 @@ impl Outcome {
             focus_left,
             requests,
             dominant_changes: participant.dominant_changes,
+            overflow: departure.overflow,
         }
     }
 }
@@ -101,6 +116,8 @@ pub struct Tally {
     pub focus_left: u32,
     pub requests: u32,
     pub dominant_changes: u64,
+    /// Datagrams that this program was too slow to take.
+    pub overflow: u64,
 }
 
 impl Tally {
@@ -130,5 +147,6 @@ impl Tally {
         self.focus_left += outcome.focus_left;
         self.requests += outcome.requests;
         self.dominant_changes += outcome.dominant_changes;
+        self.overflow += outcome.overflow;
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use viaduct_loadtest::io::run;
+use viaduct_loadtest::io::{roofline, run};
 use viaduct_loadtest::scenario::{ChannelKind, Rate, Scenario, Server};
 use viaduct_loadtest::source::Codec;
 use viaduct_signalling::jid::{BareJid, Jid};
@@ -28,6 +28,9 @@ struct Arguments {
 enum Command {
     /// Join one room of a deployment, send and receive, and judge what arrived.
     Join(JoinArguments),
+    /// Measure the least that forwarding a packet costs on this machine; one
+    /// line of JSON.
+    Roofline(roofline::Options),
 }
 
 #[derive(clap::Args)]
@@ -136,8 +139,27 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let Command::Join(arguments) = arguments.command;
-    let scenario = match scenario(&arguments) {
+    match arguments.command {
+        Command::Join(arguments) => join(&arguments),
+        Command::Roofline(options) => match roofline::measure(&options) {
+            Ok(roofline) => {
+                let line = serde_json::to_string(&roofline).expect("plain data has a JSON form");
+                println!("{line}");
+                match (roofline.lost, roofline.bad) {
+                    (0, 0) => ExitCode::SUCCESS,
+                    _ => ExitCode::FAILURE,
+                }
+            }
+            Err(error) => {
+                eprintln!("viaduct-loadtest: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn join(arguments: &JoinArguments) -> ExitCode {
+    let scenario = match scenario(arguments) {
         Ok(scenario) => scenario,
         Err(error) => {
             eprintln!("viaduct-loadtest: {error}");

@@ -2,12 +2,14 @@
 //!
 //! Media is driven by one thread a core ([`media`]): an epoll set of the sockets
 //! of its participants, their timers, batches of datagrams ([`udp`]). What is
-//! rare, XMPP and WebSockets, are tasks ([`signalling`], [`channel`]).
+//! rare, XMPP and WebSockets, are tasks ([`signalling`], [`channel`]). What the
+//! machine itself allows is measured by [`roofline`].
 
 pub mod channel;
 pub mod dial;
 pub mod media;
 pub mod process;
+pub mod roofline;
 pub mod run;
 pub mod signalling;
 pub mod udp;

@@ -549,6 +549,10 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         let frame = &map.frames[place.at];
         let numbers = frame.numbers?;
         let out = numbers.index(index);
+        if out.0 > u64::MAX / 2 {
+            // Before the first index there is.
+            return None;
+        }
         if let Some(entry) = self.entry
             && entry.encoding == map.encoding
             && frame.id >= entry.id

@@ -25,6 +25,27 @@ fn two_tabs_see_and_hear_each_other(deployment: &Deployment, page: &str) -> Resu
     Ok(())
 }
 
+/// Two tabs of Chromium and one of Debian's Firefox, all six ways.
+fn firefox_and_chromium_see_and_hear(deployment: &Deployment, page: &str) -> Result<()> {
+    let table = deployment.browse(
+        "drive.mjs",
+        &[
+            "--page",
+            page,
+            "--room",
+            "firefox",
+            "--clients",
+            "3",
+            "--firefox",
+            "1",
+            "--seconds",
+            "20",
+        ],
+    )?;
+    println!("{table}");
+    Ok(())
+}
+
 /// AV1 with spatial layers between bare peer connections: heights follow the
 /// constraints, and the SRTP profile Chromium ends up with is a GCM one
 /// (CM_SHA1_80, which Chromium lists first, costs 4.7 times the time).
@@ -112,6 +133,7 @@ fn first_call() -> Result<()> {
     let deployment = Deployment::up(1)?;
     let page = deployment.env()?["PAGE_URL"].clone();
     two_tabs_see_and_hear_each_other(&deployment, &page)?;
+    firefox_and_chromium_see_and_hear(&deployment, &page)?;
     bare_av1_follows_constraints(&deployment)?;
     synthetic_participants_pass(&deployment)?;
     quickstart_keeps_its_word(&deployment)?;

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { call, check, Deployment, figure, finish, heightsFollow, maxHeight, out, root, rss, run, Skip, sleep } from './harness.mjs';
+import { fuzz } from './fuzz.mjs';
 
 const small = ['--video', '640x360', '--fps', '15'];
 const tiny = ['--video', '320x180', '--fps', '15'];
@@ -172,17 +173,5 @@ await check('100 participants, 5 joining and leaving a second, 10 minutes', asyn
 
 for (const workers of [1, 4]) { await calls(workers); }
 
-const seconds = Number(process.env.FUZZ_SECONDS || 300);
-for (const crate of ['bridge', 'signalling']) {
-    const folder = path.join(root, crate, 'fuzz');
-    for (const target of fs.readdirSync(path.join(folder, 'fuzz_targets')).map(f => f.replace(/\.rs$/, ''))) {
-        await check(`fuzz ${crate} ${target}, ${seconds} s`, async () => {
-            if ((await run('cargo', ['fuzz', '--version'])).status !== 0) { throw new Skip('cargo install cargo-fuzz'); }
-            const ran = await run('cargo', ['fuzz', 'run', '--sanitizer', 'none', target, '--', `-max_total_time=${seconds}`, '-timeout=10'],
-                { cwd: path.join(root, crate), env: { ...process.env, RUSTC_BOOTSTRAP: '1' } });
-            if (ran.status !== 0) { throw new Error(ran.stderr.slice(-600)); }
-            return /Done (\d+) runs/.exec(ran.stderr)?.[0] ?? '';
-        });
-    }
-}
+await fuzz();
 finish();

@@ -72,6 +72,7 @@ fn payloads(element: &Element) {
         }
     }
     if let Some(modify) = round::<ConferenceModify>(element) {
+        colibri2_json(&modify);
         for endpoint in &modify.endpoints {
             if let Some(sources) = &endpoint.sources {
                 sources_hold(EndpointSources::from_colibri2(sources));
@@ -192,4 +193,19 @@ pub(crate) fn json(bytes: &[u8]) {
     if let Ok(request) = serde_json::from_str::<HttpRequest>(text) {
         let _ = Conference::from(request);
     }
+    if let Ok(modify) = ConferenceModify::from_json_about("m", bytes) {
+        let again = ConferenceModify::from_json(modify.to_json().as_bytes());
+        assert_eq!(again.as_ref(), Ok(&modify));
+    }
+    if let Ok(modified) = ConferenceModified::from_json(bytes) {
+        let again = ConferenceModified::from_json(modified.to_json().as_bytes());
+        assert_eq!(again.as_ref(), Ok(&modified));
+    }
+}
+
+/// A stanza as JSON and back. What has no form there is lost the first time.
+fn colibri2_json(modify: &ConferenceModify) {
+    let first = ConferenceModify::from_json(modify.to_json().as_bytes()).expect("our own JSON");
+    let again = ConferenceModify::from_json(first.to_json().as_bytes());
+    assert_eq!(again.as_ref(), Ok(&first));
 }

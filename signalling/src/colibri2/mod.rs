@@ -4,11 +4,13 @@
 //!
 //! Flags are written only where they differ from their default, and read in any
 //! case. Whatever is not known here is ignored, `connects` included: a bridge
-//! without exporting has to accept it (§2.1).
+//! without exporting has to accept it (§2.1). Over HTTP the same travels as JSON.
 
 mod error;
+mod json;
 
 pub use error::{ErrorDetail, ErrorEndpoint, ErrorReason, error, reason, unknown_endpoint};
+pub use json::JsonError;
 
 use crate::jingle::{self, ExtmapAllowMixed, HeaderExtension, PayloadType, SsrcGroup, TraceParent};
 use crate::xml::codec::{Flag, Lax, MaybeFlag, words};

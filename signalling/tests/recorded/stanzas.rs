@@ -204,3 +204,30 @@ fn sources_for_bridges_are_written_as_jicofo_writes_them() {
     }
     assert!(found > 0);
 }
+
+/// What is recorded of bridge control, as JSON and back. Tracing has no form
+/// there, and parameters come back by name.
+#[test]
+fn recorded_bridge_control_survives_as_json() {
+    let (mut requests, mut answers) = (0, 0);
+    for (name, stanza) in testdata() {
+        let Some(payload) = stanza.children().next() else {
+            continue;
+        };
+        if let Ok(mut modify) = xml::from_element::<ConferenceModify>(payload) {
+            modify.trace_parent = None;
+            let media = modify.endpoints.iter_mut().flat_map(|e| &mut e.media);
+            for codec in media.flat_map(|media| &mut media.payload_types) {
+                codec.parameters.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            let json = ConferenceModify::from_json(modify.to_json().as_bytes());
+            assert_eq!(json, Ok(modify), "{name}");
+            requests += 1;
+        } else if let Ok(modified) = xml::from_element::<ConferenceModified>(payload) {
+            let json = ConferenceModified::from_json(modified.to_json().as_bytes());
+            assert_eq!(json, Ok(modified), "{name}");
+            answers += 1;
+        }
+    }
+    assert!(requests > 5 && answers > 2, "{requests}, {answers}");
+}

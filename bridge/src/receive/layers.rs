@@ -141,13 +141,7 @@ impl Layers {
             return false;
         };
         let mut changed = encoding.adopt(view) | !std::mem::replace(&mut encoding.seen, true);
-        let mut count = |at: usize| {
-            while encoding.rates.len() <= at {
-                encoding.rates.push(Rate::new(now));
-            }
-            changed |= encoding.rates[at].bits(now) == 0;
-            encoding.rates[at].add(now, octets);
-        };
+        let mut count = |at: usize| changed |= encoding.count(now, at, octets);
         match view {
             CodecView::Dd(frame) => {
                 for target in 0..frame.structure.decode_targets() {
@@ -160,7 +154,10 @@ impl Layers {
                 let highest = NOMINAL_RATES.len() - 1;
                 count(usize::from(descriptor.temporal_id.unwrap_or(0)).min(highest));
             }
-            CodecView::Vp9(d) => count(vp9_rate(d.spatial_id, d.temporal_id)),
+            CodecView::Vp9(descriptor) => {
+                count(vp9_rate(descriptor.spatial_id, descriptor.temporal_id));
+                changed |= encoding.foresee(now, descriptor, octets);
+            }
             CodecView::Opaque { .. } => count(0),
         }
         changed
@@ -196,6 +193,30 @@ impl Layers {
 }
 
 impl Encoding {
+    /// Counts octets in a rate; whether it begins to be sent with them.
+    fn count(&mut self, now: Instant, at: usize, octets: usize) -> bool {
+        while self.rates.len() <= at {
+            self.rates.push(Rate::new(now));
+        }
+        let begins = self.rates[at].bits(now) == 0;
+        self.rates[at].add(now, octets);
+        begins
+    }
+
+    /// At the beginning of a VP9 key picture all layers that its structure names
+    /// are about to follow, and what a receiver is to get of it is decided on its
+    /// first packet: those that were silent count as sent from here on.
+    fn foresee(&mut self, now: Instant, descriptor: &vp9::Descriptor, octets: usize) -> bool {
+        let spatial = match &self.shape {
+            Shape::Vp9(layers) if descriptor.key_frame() => layers.spatial,
+            _ => return false,
+        };
+        (descriptor.spatial_id + 1..spatial).fold(false, |begins, above| {
+            let at = vp9_rate(above, descriptor.temporal_id);
+            begins | (self.bits(now, at) == 0 && self.count(now, at, octets))
+        })
+    }
+
     /// Takes over what the packet tells of the structure; whether that is new.
     fn adopt(&mut self, view: &CodecView<'_>) -> bool {
         match (&mut self.shape, view) {
@@ -362,7 +383,8 @@ mod tests {
                 layers.received(start, 0, &vp9(spatial_id, temporal_id, false), octets);
             }
         }
-        // K-SVC: each spatial layer by itself.
+        // K-SVC: each spatial layer by itself. The key picture's first packet told
+        // of all.
         let rates = [7.5, 15.0, 30.0];
         assert_eq!(
             told(&mut layers, start),
@@ -370,12 +392,12 @@ mod tests {
                 (0, 180, rates[0], 300),
                 (1, 180, rates[1], 400),
                 (2, 180, rates[2], 500),
-                (8, 360, rates[0], 1000),
-                (9, 360, rates[1], 2000),
-                (10, 360, rates[2], 3000),
-                (16, 720, rates[0], 10_000),
-                (17, 720, rates[1], 20_000),
-                (18, 720, rates[2], 30_000),
+                (8, 360, rates[0], 1100),
+                (9, 360, rates[1], 2100),
+                (10, 360, rates[2], 3100),
+                (16, 720, rates[0], 10_100),
+                (17, 720, rates[1], 20_100),
+                (18, 720, rates[2], 30_100),
             ]
         );
         // SVC: each on top of those below.
@@ -383,8 +405,14 @@ mod tests {
             layers.received(start, 0, &vp9(spatial_id, 0, true), 0);
         }
         let bits: Vec<_> = told(&mut layers, start).iter().map(|l| l.3).collect();
-        assert_eq!(bits[3..6], [1300, 2400, 3500]);
-        assert_eq!(bits[6..], [11_300, 22_400, 33_500]);
+        assert_eq!(bits[3..6], [1400, 2500, 3600]);
+        assert_eq!(bits[6..], [11_500, 22_600, 33_700]);
+        // After a pause, too, the first packet of a key picture tells of all.
+        let later = start + Duration::from_secs(20);
+        assert!(told(&mut layers, later).iter().all(|layer| layer.3 == 0));
+        assert!(layers.received(later, 0, &vp9_structure(), 100));
+        assert!(told(&mut layers, later).iter().all(|layer| layer.3 > 0));
+        assert!(!layers.received(later, 0, &vp9(2, 0, true), 100));
     }
 
     #[test]

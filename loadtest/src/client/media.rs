@@ -60,22 +60,26 @@ impl Media {
         self.audio.resume(now);
         for video in &mut self.videos {
             video.resume(now);
+            if self.muted[video.picture().kind as usize] {
+                video.pause();
+            }
         }
     }
 
-    /// A muted source makes no packets.
+    /// A muted source makes no packets, but sends the picture it has begun.
     pub fn set_muted(&mut self, now: Instant, kind: Kind, muted: bool) {
         let before = std::mem::replace(&mut self.muted[kind as usize], muted);
-        if !before || muted {
+        if before == muted {
             return;
         }
-        match kind {
-            Kind::Audio => self.audio.resume(now),
-            Kind::Camera | Kind::Desktop => {
-                if let Some(video) = self.video(kind) {
-                    video.resume(now);
-                }
-            }
+        match (kind, muted) {
+            (Kind::Audio, true) => {}
+            (Kind::Audio, false) => self.audio.resume(now),
+            (Kind::Camera | Kind::Desktop, _) => match self.video(kind) {
+                Some(video) if muted => video.pause(),
+                Some(video) => video.resume(now),
+                None => {}
+            },
         }
     }
 
@@ -98,11 +102,7 @@ impl Media {
     /// When [`Self::poll`] has something again.
     pub fn next_due(&self) -> Option<Instant> {
         let audio = (!self.is_muted(Kind::Audio)).then(|| self.audio.next_due());
-        let videos = self
-            .videos
-            .iter()
-            .filter(|video| !self.is_muted(video.picture().kind))
-            .map(VideoSource::next_due);
+        let videos = self.videos.iter().filter_map(VideoSource::next_due);
         audio.into_iter().chain(videos).min()
     }
 
@@ -113,13 +113,9 @@ impl Media {
         {
             return Some((Kind::Audio, packet));
         }
-        let muted = self.muted;
-        self.videos
-            .iter_mut()
-            .filter(|video| !muted[video.picture().kind as usize])
-            .find_map(|video| {
-                let packet = video.poll(now, epoch)?;
-                Some((video.picture().kind, packet))
-            })
+        self.videos.iter_mut().find_map(|video| {
+            let packet = video.poll(now, epoch)?;
+            Some((video.picture().kind, packet))
+        })
     }
 }

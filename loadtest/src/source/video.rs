@@ -181,6 +181,7 @@ pub struct VideoSource {
     last_key: Option<Instant>,
     key_wanted: bool,
     frame_number: u16,
+    paused: bool,
 }
 
 impl VideoSource {
@@ -220,6 +221,7 @@ impl VideoSource {
             last_key: None,
             key_wanted: false,
             frame_number: 0,
+            paused: false,
         };
         source.set_max_height(-1);
         source
@@ -230,6 +232,11 @@ impl VideoSource {
         &self.what
     }
 
+    /// Makes no more pictures; those it has begun it still sends to their end.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
     /// Begins to send at `now` with key frames, however long the pause was: the
     /// RTP clock goes on in it.
     pub fn resume(&mut self, now: Instant) {
@@ -237,6 +244,7 @@ impl VideoSource {
         while self.started + time * (self.slots as u32) < now {
             self.slots += 1;
         }
+        self.paused = false;
         for stream in &mut self.streams {
             stream.needs_key = true;
             stream.queue.clear();
@@ -276,12 +284,10 @@ impl VideoSource {
     }
 
     /// When [`Self::poll`] has something again.
-    pub fn next_due(&self) -> Instant {
-        self.streams
-            .iter()
-            .filter_map(|stream| stream.queue.front())
-            .map(|queued| queued.due)
-            .fold(self.next_frame(), Instant::min)
+    pub fn next_due(&self) -> Option<Instant> {
+        let queued = self.streams.iter().filter_map(|s| s.queue.front());
+        let next = (!self.paused).then(|| self.next_frame());
+        queued.map(|queued| queued.due).chain(next).min()
     }
 
     fn next_frame(&self) -> Instant {
@@ -290,7 +296,7 @@ impl VideoSource {
 
     /// A packet that is due at `now`, if any. Call until `None`.
     pub fn poll(&mut self, now: Instant, epoch: Instant) -> Option<SourcePacket> {
-        while now >= self.next_frame() {
+        while !self.paused && now >= self.next_frame() {
             self.make_pictures();
         }
         let due = |stream: &&mut Stream| stream.queue.front().is_some_and(|q| q.due <= now);
@@ -763,7 +769,7 @@ mod tests {
         let first = source.poll(start, start).expect("a packet").timestamp;
         let later = start + Duration::from_secs(20);
         source.resume(later);
-        let resumed = source.next_due();
+        let resumed = source.next_due().expect("it sends");
         let packet = source.poll(resumed, start).expect("a packet");
         let ticks = packet.timestamp.wrapping_sub(first);
         let expected = (resumed - start).as_secs_f64() * 90_000.0;
@@ -771,6 +777,23 @@ mod tests {
             packet.key && (f64::from(ticks) - expected).abs() < 10.0,
             "{ticks}"
         );
+    }
+
+    /// A pause cuts no picture short: its receivers would miss the rest.
+    #[test]
+    fn a_picture_begun_is_sent_to_its_end() {
+        for codec in CODECS {
+            let start = Instant::now();
+            let mut source = camera(codec, start);
+            let mut packets = Vec::new();
+            packets.extend(source.poll(start, start));
+            source.pause();
+            while let Some(due) = source.next_due() {
+                packets.extend(source.poll(due, start));
+            }
+            assert!(packets.len() > 1 && packets.last().expect("some").marker);
+            assert!(source.poll(start + Duration::from_secs(1), start).is_none());
+        }
     }
 
     /// Of a screen only one layer is sent, whatever height is asked for.

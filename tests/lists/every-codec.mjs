@@ -14,31 +14,28 @@ const seen = r => [...new Set(r.pairs.map(p => p.codec).filter(c => c?.startsWit
 /// The data channel of each client's connection to the bridge, where it has one.
 const dataChannels = r => r.clients.map(c => c.samples.at(-1).pcs.map(pc => pc.channel).find(Boolean));
 
+/// Of each picture in a client's sample, how many frames were decoded so far.
+const framesDecoded = sample => new Map(sample.remote.filter(v => v.kind === 'video').map(v => [v.source ?? v.from, v.framesDecoded ?? 0]));
+
 /// How many pictures each client saw move between two moments of a call.
 function moving(r, from, to) {
     return r.clients.map(client => {
-        const frames = new Map();
+        const first = new Map(), last = new Map();
         for (const sample of client.samples.filter(s => s.at >= from && s.at <= to)) {
-            for (const v of sample.remote.filter(v => v.kind === 'video')) {
-                const known = frames.get(v.source ?? v.from) ?? { first: v.framesDecoded ?? 0 };
-                frames.set(v.source ?? v.from, { ...known, last: v.framesDecoded ?? 0 });
+            for (const [source, n] of framesDecoded(sample)) {
+                if (!first.has(source)) { first.set(source, n); }
+                last.set(source, n);
             }
         }
-        return [...frames.values()].filter(f => f.last > f.first + 3).length;
+        return [...last].filter(([source, n]) => n > first.get(source) + 3).length;
     });
 }
 
 /// How many pictures each client saw move in each sample from then on.
 function movingEach(r, from) {
     return r.clients.map(client => {
-        let known = null;
-        const counts = [];
-        for (const sample of client.samples.filter(s => s.at >= from)) {
-            const frames = new Map(sample.remote.filter(v => v.kind === 'video').map(v => [v.source ?? v.from, v.framesDecoded ?? 0]));
-            if (known) { counts.push([...frames].filter(([source, n]) => n > (known.get(source) ?? 0) + 2).length); }
-            known = frames;
-        }
-        return counts;
+        const each = client.samples.filter(s => s.at >= from).map(framesDecoded);
+        return each.slice(1).map((now, at) => [...now].filter(([source, n]) => n > (each[at].get(source) ?? 0) + 2).length);
     });
 }
 

@@ -257,6 +257,11 @@ impl Conference {
         self.bridges.iter().find(|session| session.number == number)
     }
 
+    /// A participant's stay on a bridge.
+    pub(super) fn session_of(&self, nick: &str) -> Option<&BridgeSession> {
+        self.find_session(self.members.get(nick)?.session.bridge()?)
+    }
+
     fn open_session(&mut self, ctx: &mut Context<'_>, choice: &Choice) -> u32 {
         if self.id_known_to.contains(&choice.bridge) && self.bridges.is_empty() {
             // The bridge may not have forgotten the earlier stay yet: under
@@ -424,22 +429,12 @@ impl Conference {
         nick: &str,
         update: &Update<'_>,
     ) {
-        let Some(number) = self
-            .members
-            .get(nick)
-            .and_then(|member| member.session.bridge())
-        else {
-            return;
-        };
-        let Some(session) = self
-            .find_session(number)
-            .filter(|session| !session.stranded)
-        else {
+        let Some(session) = self.session_of(nick).filter(|session| !session.stranded) else {
             return;
         };
         let request = colibri::update(&self.meeting_id, nick, update);
         let expected = RoomRequest::Update {
-            session: number,
+            session: session.number,
             nick: nick.to_owned(),
         };
         self.ask_bridge(ctx, session.bridge.clone(), request, expected);
@@ -561,17 +556,10 @@ impl Conference {
 
     /// The bridge forgets an endpoint, or with the last one the conference.
     pub(super) fn expire_endpoint(&mut self, ctx: &mut Context<'_>, nick: &str) {
-        let Some(number) = self
-            .members
-            .get(nick)
-            .and_then(|member| member.session.bridge())
-        else {
+        let Some(session) = self.session_of(nick) else {
             return;
         };
-        let Some(session) = self.find_session(number) else {
-            return;
-        };
-        let bridge = session.bridge.clone();
+        let (number, bridge) = (session.number, session.bridge.clone());
         let last = self.on_session(number).count() == 1;
         ctx.registry.release(&bridge, session.tenure);
         if ctx.registry.get(&bridge).is_some() {
@@ -609,12 +597,7 @@ impl Conference {
             return;
         };
         let session = self.bridges.remove(at);
-        let moved: Vec<String> = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.session.bridge() == Some(number))
-            .map(|(nick, _)| nick.clone())
-            .collect();
+        let moved: Vec<String> = self.on_session(number).cloned().collect();
         tracing::warn!(
             room = %self.name,
             bridge = %session.bridge.resource(),

@@ -321,10 +321,7 @@ impl Conference {
     /// application reload.
     fn restart(&mut self, ctx: &mut Context<'_>, nick: &str, ice_failed: bool, tell: Option<&str>) {
         ctx.counters.restart_requested += 1;
-        let number = self.members[nick].session.bridge();
-        let bridge = number
-            .and_then(|number| self.bridges.iter().find(|session| session.number == number))
-            .map(|session| session.bridge.clone());
+        let bridge = self.session_of(nick).map(|session| session.bridge.clone());
         tracing::info!(room = %self.name, nick, ice_failed, "the client wants a new session");
         self.end_call(ctx, nick, tell);
         let settings = &ctx.settings.conference;

@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{EncodingChoice, Verdict};
+use super::choice::Verdict;
 use super::frames::{After, Frames, Place, Remembered, Sight};
 use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
 use crate::rtp::dependency_descriptor::{
@@ -19,7 +19,7 @@ use crate::rtp::dependency_descriptor::{
 
 /// What a frame is remembered by.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Layer {
+pub(super) struct Layer {
     /// In a chain that protects the target wanted when it came.
     base: bool,
 }
@@ -28,7 +28,7 @@ impl Remembered for Layer {}
 
 /// A frame's own numbers for the receiver.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct FrameNumbers {
+pub(super) struct FrameNumbers {
     /// From received to sent frame number, modulo 2^16.
     frame_delta: u16,
     /// From received to sent template id, modulo 64.
@@ -49,8 +49,7 @@ pub(super) struct Next {
 /// The frames of a source, and what one receiver gets of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Dd {
-    pub(super) choice: EncodingChoice,
-    frames: Frames<Layer, FrameNumbers>,
+    pub(super) frames: Frames<Layer, FrameNumbers>,
     /// The decode target of the current encoding that is forwarded.
     decode_target: u8,
     /// First template id after those of the structure the receiver has.
@@ -62,7 +61,6 @@ pub(super) struct Dd {
 impl Dd {
     pub(super) fn new(resumed: Option<Next>) -> Self {
         Self {
-            choice: EncodingChoice::default(),
             frames: Frames::default(),
             decode_target: 0,
             next_template_id: resumed.map_or(0, |next| next.template_id),
@@ -83,16 +81,6 @@ impl Dd {
         }
     }
 
-    pub(super) fn needs_keyframe(&self) -> bool {
-        !self.frames.started() || self.choice.needs_keyframe
-    }
-
-    pub(super) fn timestamp_delta(&self, encoding: u8) -> Option<u32> {
-        let (newest, numbers) = self.frames.newest()?;
-        (newest == encoding && self.choice.current() == Some(encoding))
-            .then_some(numbers.timestamp_delta)
-    }
-
     pub(super) fn project(
         &mut self,
         packet: &IncomingVideo<'_>,
@@ -101,11 +89,10 @@ impl Dd {
         output: &mut Output,
     ) -> Option<Rewrite> {
         let Some(target) = target else {
-            self.choice.suspend();
-            self.frames.skip(packet.encoding, packet.index);
+            self.frames.suspend(packet.encoding, packet.index);
             return None;
         };
-        self.choice.aim(target.encoding());
+        self.frames.choice.aim(target.encoding());
         let wanted = target.decode_target();
         let base = frame
             .structure
@@ -212,14 +199,13 @@ impl Dd {
         if self.frames.precedes_entry(place) {
             return false;
         }
-        let elsewhere = self
-            .frames
-            .newest()
-            .is_some_and(|(newest, _)| newest != packet.encoding);
-        let key = frame.carries_structure
-            && !(elsewhere && self.frames.passed(place, |layer| layer.base));
+        let key = frame.carries_structure && !self.frames.passed(place, |layer| layer.base);
         let within_target = packet.encoding == target.encoding();
-        match self.choice.decide(packet.encoding, key, packet.arrival) {
+        match self
+            .frames
+            .choice
+            .decide(packet.encoding, key, packet.arrival)
+        {
             Verdict::Reject => false,
             Verdict::Enter => {
                 let decode_target = if within_target {
@@ -231,7 +217,7 @@ impl Dd {
                     .filter(|decode_target| frame.dtis.get(*decode_target) != Dti::NotPresent);
                 match present {
                     Some(decode_target) => self.decode_target = decode_target,
-                    None => self.choice.needs_keyframe = true,
+                    None => self.frames.choice.needs_keyframe = true,
                 }
                 present.is_some()
             }
@@ -240,9 +226,7 @@ impl Dd {
                     let Some(wanted) = available(frame, target.decode_target()) else {
                         return false;
                     };
-                    let begun = self.frames.newest().is_some_and(|(_, numbers)| {
-                        packet.timestamp.wrapping_add(numbers.timestamp_delta) == output.timestamp
-                    });
+                    let begun = self.frames.begun(packet.timestamp, output);
                     self.approach(place, frame, wanted, begun);
                 }
                 let dti = frame.dtis.get(self.decode_target);
@@ -277,7 +261,7 @@ impl Dd {
         {
             self.decode_target = wanted;
         } else if !leads_to(&frame.structure, self.decode_target, wanted) {
-            self.choice.needs_keyframe = true;
+            self.frames.choice.needs_keyframe = true;
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::Output;
+use super::choice::EncodingChoice;
 use crate::rtp::PacketIndex;
 
 /// Most frames remembered of an encoding, and the largest step of pictures that
@@ -260,9 +261,10 @@ struct Entry {
     first: PacketIndex,
 }
 
-/// The frames of all encodings of a source.
+/// The frames of all encodings of a source, and which encoding is forwarded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Frames<C, M> {
+    pub(super) choice: EncodingChoice,
     maps: Vec<FrameMap<C, M>>,
     newest: Option<Newest<M>>,
     entry: Option<Entry>,
@@ -274,6 +276,7 @@ pub(super) struct Frames<C, M> {
 impl<C, M> Default for Frames<C, M> {
     fn default() -> Self {
         Self {
+            choice: EncodingChoice::default(),
             maps: Vec::new(),
             newest: None,
             entry: None,
@@ -283,14 +286,25 @@ impl<C, M> Default for Frames<C, M> {
 }
 
 impl<C: Remembered, M: Copy> Frames<C, M> {
-    /// Whether any frame has been accepted.
-    pub(super) fn started(&self) -> bool {
-        self.newest.is_some()
+    /// Whether the receiver can go on, or up, only with a key frame.
+    pub(super) fn needs_keyframe(&self) -> bool {
+        self.newest.is_none() || self.choice.needs_keyframe
     }
 
-    /// The encoding and the numbers of the newest accepted frame.
-    pub(super) fn newest(&self) -> Option<(u8, Numbers<M>)> {
-        self.newest.map(|newest| (newest.encoding, newest.numbers))
+    /// From the timestamps of an encoding to the receiver's, if that encoding is
+    /// what the receiver gets.
+    pub(super) fn timestamp_delta(&self, encoding: u8) -> Option<u32> {
+        let newest = self.newest?;
+        (newest.encoding == encoding && self.choice.current() == Some(encoding))
+            .then_some(newest.numbers.timestamp_delta)
+    }
+
+    /// Whether a packet with that timestamp is of the picture that the receiver
+    /// got last.
+    pub(super) fn begun(&self, timestamp: u32, output: &Output) -> bool {
+        self.newest.is_some_and(|newest| {
+            timestamp.wrapping_add(newest.numbers.timestamp_delta) == output.timestamp
+        })
     }
 
     /// The wire id of the newest accepted frame and its codec's numbers.
@@ -300,7 +314,8 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
     }
 
     /// Notes a packet that comes while the source is not wanted.
-    pub(super) fn skip(&mut self, encoding: u8, index: PacketIndex) {
+    pub(super) fn suspend(&mut self, encoding: u8, index: PacketIndex) {
+        self.choice.suspend();
         self.interrupted = true;
         let at = self.map_of(encoding);
         let skipped = &mut self.maps[at].skipped;
@@ -399,13 +414,16 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         })
     }
 
-    /// Whether the encoding of a frame can no longer be entered with it: a later
-    /// frame was accepted, or rejected though it is `needed` from there on.
+    /// Whether another encoding can no longer be left for that of a frame, with
+    /// it: a later frame was accepted, or rejected though it is `needed` from
+    /// there on.
     pub(super) fn passed(&self, place: Place, needed: impl Fn(&C) -> bool) -> bool {
-        self.maps[place.map]
-            .frames
-            .range(place.at + 1..)
-            .any(|frame| frame.numbers.is_some() || needed(&frame.codec))
+        let map = &self.maps[place.map];
+        let elsewhere = self
+            .newest
+            .is_some_and(|newest| newest.encoding != map.encoding);
+        let mut later = map.frames.range(place.at + 1..);
+        elsewhere && later.any(|frame| frame.numbers.is_some() || needed(&frame.codec))
     }
 
     /// Whether the frame so many ids back was accepted, if it is known.

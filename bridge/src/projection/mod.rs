@@ -215,9 +215,9 @@ impl Context {
 
     fn choice(&mut self) -> &mut choice::EncodingChoice {
         match self {
-            Self::Vp8(vp8) => &mut vp8.choice,
-            Self::Vp9(vp9) => &mut vp9.choice,
-            Self::Dd(dd) => &mut dd.choice,
+            Self::Vp8(vp8) => &mut vp8.frames.choice,
+            Self::Vp9(vp9) => &mut vp9.frames.choice,
+            Self::Dd(dd) => &mut dd.frames.choice,
             Self::Generic(generic) => &mut generic.choice,
         }
     }
@@ -319,9 +319,9 @@ impl Projection {
         self.target.is_some()
             && match &self.context {
                 None => true,
-                Some(Context::Vp8(vp8)) => vp8.needs_keyframe(),
-                Some(Context::Vp9(vp9)) => vp9.needs_keyframe(),
-                Some(Context::Dd(dd)) => dd.needs_keyframe(),
+                Some(Context::Vp8(vp8)) => vp8.frames.needs_keyframe(),
+                Some(Context::Vp9(vp9)) => vp9.frames.needs_keyframe(),
+                Some(Context::Dd(dd)) => dd.frames.needs_keyframe(),
                 Some(Context::Generic(generic)) => generic.needs_keyframe(),
             }
     }
@@ -331,9 +331,9 @@ impl Projection {
     pub fn rewrite_sender_report(&self, encoding: u8, timestamp: u32) -> Option<u32> {
         self.target?;
         let delta = match self.context.as_ref()? {
-            Context::Vp8(vp8) => vp8.timestamp_delta(encoding),
-            Context::Vp9(vp9) => vp9.timestamp_delta(encoding),
-            Context::Dd(dd) => dd.timestamp_delta(encoding),
+            Context::Vp8(vp8) => vp8.frames.timestamp_delta(encoding),
+            Context::Vp9(vp9) => vp9.frames.timestamp_delta(encoding),
+            Context::Dd(dd) => dd.frames.timestamp_delta(encoding),
             Context::Generic(generic) => generic.timestamp_delta(encoding),
         }?;
         Some(timestamp.wrapping_add(delta))

@@ -11,14 +11,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{EncodingChoice, Verdict};
+use super::choice::Verdict;
 use super::frames::{After, Frames, Place, Remembered, Sight};
 use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
 use crate::rtp::vp8::Descriptor;
 
 /// What a VP8 frame is decided by.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Picture {
+pub(super) struct Picture {
     key: bool,
     temporal_id: u8,
 }
@@ -27,7 +27,7 @@ impl Remembered for Picture {}
 
 /// A frame's own numbers as the receiver gets them.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct PictureNumbers {
+pub(super) struct PictureNumbers {
     picture_id: u16,
     tl0_pic_idx: u8,
     /// From received to sent TL0PICIDX, modulo 2^8.
@@ -37,21 +37,10 @@ struct PictureNumbers {
 /// The VP8 frames of a source, and what one receiver gets of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Vp8 {
-    pub(super) choice: EncodingChoice,
-    frames: Frames<Picture, PictureNumbers>,
+    pub(super) frames: Frames<Picture, PictureNumbers>,
 }
 
 impl Vp8 {
-    pub(super) fn needs_keyframe(&self) -> bool {
-        !self.frames.started() || self.choice.needs_keyframe
-    }
-
-    pub(super) fn timestamp_delta(&self, encoding: u8) -> Option<u32> {
-        let (newest, numbers) = self.frames.newest()?;
-        (newest == encoding && self.choice.current() == Some(encoding))
-            .then_some(numbers.timestamp_delta)
-    }
-
     pub(super) fn project(
         &mut self,
         packet: &IncomingVideo<'_>,
@@ -60,8 +49,7 @@ impl Vp8 {
         output: &mut Output,
     ) -> Option<Rewrite> {
         let Some(target) = target else {
-            self.choice.suspend();
-            self.frames.skip(packet.encoding, packet.index);
+            self.frames.suspend(packet.encoding, packet.index);
             return None;
         };
         let picture_id = descriptor.picture_id?;
@@ -69,7 +57,7 @@ impl Vp8 {
             key: descriptor.key_frame,
             temporal_id: descriptor.temporal_id?,
         };
-        self.choice.aim(target.encoding());
+        self.frames.choice.aim(target.encoding());
         let place = self.frames.see(&Sight {
             encoding: packet.encoding,
             index: packet.index,
@@ -127,12 +115,12 @@ impl Vp8 {
         if self.frames.precedes_entry(place) {
             return false;
         }
-        let elsewhere = self
+        let key = picture.key && !self.frames.passed(place, |p| p.temporal_id == 0);
+        match self
             .frames
-            .newest()
-            .is_some_and(|(newest, _)| newest != packet.encoding);
-        let key = picture.key && !(elsewhere && self.frames.passed(place, |p| p.temporal_id == 0));
-        match self.choice.decide(packet.encoding, key, packet.arrival) {
+            .choice
+            .decide(packet.encoding, key, packet.arrival)
+        {
             Verdict::Reject => false,
             Verdict::Enter => true,
             Verdict::Continue => {

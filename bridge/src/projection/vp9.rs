@@ -18,7 +18,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::choice::{EncodingChoice, Verdict};
+use super::choice::Verdict;
 use super::frames::{After, Frames, Place, Remembered, Sight};
 use super::{CodecRewrite, IncomingVideo, LayerIndex, MAX_ENCODINGS, Output, Rewrite};
 use crate::rtp::PacketIndex;
@@ -29,7 +29,7 @@ const SPATIAL_BITS: u32 = MAX_SPATIAL_LAYERS.ilog2();
 
 /// What a frame is decided by.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct LayerFrame {
+pub(super) struct LayerFrame {
     spatial_id: u8,
     temporal_id: u8,
     /// The receiver gets nothing of its picture that lies above it.
@@ -50,7 +50,7 @@ impl Remembered for LayerFrame {
 
 /// A frame's own numbers for the receiver.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct PictureNumbers {
+pub(super) struct PictureNumbers {
     /// From received to sent PictureID, modulo 2^15.
     picture_delta: u16,
     tl0_pic_idx: u8,
@@ -73,24 +73,13 @@ struct Known {
 /// The frames of a source, and what one receiver gets of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Vp9 {
-    pub(super) choice: EncodingChoice,
-    frames: Frames<LayerFrame, PictureNumbers>,
+    pub(super) frames: Frames<LayerFrame, PictureNumbers>,
     known: [Known; MAX_ENCODINGS as usize],
     /// The spatial layer of the current encoding that the receiver is shown.
     spatial_id: u8,
 }
 
 impl Vp9 {
-    pub(super) fn needs_keyframe(&self) -> bool {
-        !self.frames.started() || self.choice.needs_keyframe
-    }
-
-    pub(super) fn timestamp_delta(&self, encoding: u8) -> Option<u32> {
-        let (newest, numbers) = self.frames.newest()?;
-        (newest == encoding && self.choice.current() == Some(encoding))
-            .then_some(numbers.timestamp_delta)
-    }
-
     pub(super) fn project(
         &mut self,
         packet: &IncomingVideo<'_>,
@@ -100,12 +89,11 @@ impl Vp9 {
     ) -> Option<Rewrite> {
         self.learn(packet, descriptor)?;
         let Some(target) = target else {
-            self.choice.suspend();
-            self.frames.skip(packet.encoding, packet.index);
+            self.frames.suspend(packet.encoding, packet.index);
             return None;
         };
         let picture_id = descriptor.picture_id?;
-        self.choice.aim(target.encoding());
+        self.frames.choice.aim(target.encoding());
         let frame = LayerFrame {
             spatial_id: descriptor.spatial_id,
             temporal_id: descriptor.temporal_id,
@@ -207,19 +195,15 @@ impl Vp9 {
         }
         let encoding = packet.encoding;
         let aim = self.aim(encoding, target);
-        let elsewhere = self
-            .frames
-            .newest()
-            .is_some_and(|(newest, _)| newest != encoding);
         let needed = |f: &LayerFrame| f.temporal_id == 0 && f.spatial_id <= aim;
         // Every packet of a key frame tells that it is of one; but what came
         // before the first that is seen would find no room any more.
-        let continues = self.choice.current() == Some(encoding);
+        let continues = self.frames.choice.current() == Some(encoding);
         let key = descriptor.key_frame()
             && (continues || descriptor.start_of_frame)
-            && !(elsewhere && self.frames.passed(place, needed));
+            && !self.frames.passed(place, needed);
         let referenced = !descriptor.not_a_reference;
-        match self.choice.decide(encoding, key, packet.arrival) {
+        match self.frames.choice.decide(encoding, key, packet.arrival) {
             Verdict::Reject => false,
             Verdict::Enter => {
                 self.spatial_id = aim;
@@ -227,13 +211,11 @@ impl Vp9 {
             }
             Verdict::Continue => {
                 let decodable = self.decodable(place, descriptor, frame);
-                let begun = self.frames.newest().is_some_and(|(_, numbers)| {
-                    packet.timestamp.wrapping_add(numbers.timestamp_delta) == output.timestamp
-                });
+                let begun = self.frames.begun(packet.timestamp, output);
                 self.approach(frame.spatial_id, aim, decodable, begun);
                 let shown = self.spatial_id;
                 if !decodable && frame.spatial_id == shown && frame.temporal_id == 0 {
-                    self.choice.needs_keyframe = true;
+                    self.frames.choice.needs_keyframe = true;
                 }
                 let temporal = match encoding.cmp(&target.encoding()) {
                     std::cmp::Ordering::Greater => 0,
@@ -264,7 +246,7 @@ impl Vp9 {
         if decodable && !(up && begun) {
             self.spatial_id = spatial_id;
         } else {
-            self.choice.needs_keyframe = true;
+            self.frames.choice.needs_keyframe = true;
         }
     }
 

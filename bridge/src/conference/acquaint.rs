@@ -31,10 +31,23 @@ impl Conference {
                 .is_some_and(|answered| now >= answered.max(placed.signalled) + SETTLE)
     }
 
-    /// New sources were signalled, or an endpoint has answered its offer: in a
-    /// while somebody knows more than now.
+    /// New sources were signalled: in a while somebody knows more than now.
     pub(super) fn await_acquaintance(&mut self, now: Instant) {
         self.acquaintances.insert(now + SETTLE);
+    }
+
+    /// The endpoint at `slot` has answered its offer: in a while it knows what
+    /// was signalled since that was made, if anything was.
+    pub(super) fn offer_answered(&mut self, now: Instant, slot: usize) {
+        let Some(endpoint) = &mut self.endpoints[slot] else {
+            return;
+        };
+        endpoint.answered = Some(now);
+        let created = endpoint.created;
+        let mut sources = self.sources.iter().flatten();
+        if sources.any(|placed| placed.signalled > created) {
+            self.await_acquaintance(now);
+        }
     }
 
     pub(super) fn next_acquaintance(&self) -> Option<Instant> {
@@ -43,11 +56,12 @@ impl Conference {
 
     /// Lets those have sources who are taken to know them by now.
     pub(super) fn make_acquaintances(&mut self, turn: &mut Turn<'_>) {
-        let later = self
-            .acquaintances
-            .split_off(&(turn.now + Duration::from_nanos(1)));
-        let due = std::mem::replace(&mut self.acquaintances, later);
-        if due.is_empty() {
+        let mut due = false;
+        while self.next_acquaintance().is_some_and(|at| at <= turn.now) {
+            self.acquaintances.pop_first();
+            due = true;
+        }
+        if !due {
             return;
         }
         for place in 0..self.sources.len() {

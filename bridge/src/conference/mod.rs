@@ -331,8 +331,7 @@ impl Conference {
         if let Some(remote) = &update.transport {
             endpoint.peer.transport.set_remote(turn.now, remote);
             if remote.ice.is_some() && endpoint.answered.is_none() {
-                endpoint.answered = Some(turn.now);
-                self.await_acquaintance(turn.now);
+                self.offer_answered(turn.now, slot);
             }
             self.transport_changed(turn, slot);
         }

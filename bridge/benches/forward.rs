@@ -2,25 +2,22 @@
 //! shard, everything but the kernel's send. Run with `cargo bench`.
 
 #[allow(dead_code)]
-#[path = "../tests/simulation/client.rs"]
+#[path = "../tests/simulation/client/mod.rs"]
 mod client;
-#[allow(dead_code)]
-#[path = "../tests/simulation/data_channel.rs"]
-mod data_channel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{BridgeSide, Client, credentials, fingerprint, host};
+use client::Client;
+use client::signalled::{BridgeSide, credentials, fingerprint, host, video_media, video_source};
 use viaduct_bridge::command::{
-    Codec, Command, ConferenceSettings, Encoding, EndpointSettings, EndpointUpdate, Feedback,
-    HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
+    Command, ConferenceSettings, EndpointSettings, EndpointUpdate, RemoteTransport, Setup,
 };
-use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
+use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId};
 use viaduct_bridge::io::certificate::generate;
 use viaduct_bridge::peers::Site;
-use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
+use viaduct_bridge::rtp::Ssrc;
 use viaduct_bridge::settings::ShardSettings;
 use viaduct_bridge::shard::Shard;
 
@@ -76,13 +73,13 @@ fn main() {
         let mut client = Client::new(start, start, name, number, own, &bridge);
         client.sends = number == 1;
         let update = EndpointUpdate {
-            media: Some(media()),
+            media: Some(vec![video_media()]),
             transport: Some(RemoteTransport {
                 ice: Some(credentials(number)),
                 fingerprints,
                 candidates: Vec::new(),
             }),
-            sources: client.sends.then(|| sources(&client)),
+            sources: client.sends.then(|| vec![video_source(&client)]),
             ..EndpointUpdate::default()
         };
         let channel = ChannelId(u64::from(number));
@@ -149,47 +146,4 @@ fn main() {
     }
     let each = spent.as_nanos() as u64 / packets.max(1);
     println!("forward/1_to_49_vp8: {packets} packets, {each} ns each");
-}
-
-fn media() -> Vec<Media> {
-    let payload = |number, codec, clock_rate| Payload {
-        payload_type: PayloadType(number),
-        codec,
-        clock_rate,
-        feedback: Feedback {
-            nack: true,
-            pli: true,
-            transport_cc: true,
-            ..Feedback::default()
-        },
-    };
-    let extension = |id, uri: &str| HeaderExtension {
-        id,
-        uri: uri.to_owned(),
-    };
-    let apt = PayloadType(client::VP8);
-    vec![Media {
-        media_type: MediaType::Video,
-        payload_types: vec![
-            payload(client::VP8, Codec::Vp8, 90_000),
-            payload(client::VP8_RTX, Codec::Rtx { apt }, 90_000),
-        ],
-        header_extensions: vec![extension(client::TRANSPORT_CC, extension::TRANSPORT_CC)],
-    }]
-}
-
-fn sources(client: &Client) -> Vec<Source> {
-    let video = client
-        .video_ssrcs()
-        .into_iter()
-        .map(|(primary, rtx)| Encoding {
-            primary,
-            rtx: Some(rtx),
-        });
-    vec![Source {
-        name: SourceName::from("endpoint1-v0"),
-        media_type: MediaType::Video,
-        video_type: VideoType::Camera,
-        encodings: video.collect(),
-    }]
 }

@@ -1,27 +1,24 @@
 //! Real sockets of a bridge with several addresses: IPv4 and IPv6 at once,
 //! answers from the address that was asked, and a client whose address changes.
 
-#[path = "simulation/client.rs"]
+#[path = "simulation/client/mod.rs"]
 #[allow(dead_code, reason = "simulated calls look at more of it")]
 mod client;
-#[path = "simulation/data_channel.rs"]
-#[allow(dead_code, reason = "simulated calls use it")]
-mod data_channel;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use client::{BridgeSide, Client, credentials, fingerprint, host};
+use client::Client;
+use client::signalled::{BridgeSide, credentials, fingerprint, host, video_media, video_source};
 use viaduct_bridge::command::{
-    Codec, Command, ConferenceSettings, Encoding, EndpointSettings, EndpointUpdate, Feedback,
-    HeaderExtension, Media, MediaType, Payload, RemoteTransport, Setup, Source, VideoType,
+    Command, ConferenceSettings, EndpointSettings, EndpointUpdate, RemoteTransport, Setup,
 };
-use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
+use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId};
 use viaduct_bridge::io::certificate;
 use viaduct_bridge::io::udp::Sockets;
 use viaduct_bridge::peers::Site;
-use viaduct_bridge::rtp::{PayloadType, Ssrc, extension};
+use viaduct_bridge::rtp::Ssrc;
 use viaduct_bridge::settings::ShardSettings;
 use viaduct_bridge::shard::Shard;
 use viaduct_bridge::transport::Certificate;
@@ -137,13 +134,13 @@ impl Call {
         let address = socket.local_addr().expect("it is bound");
         let client = Client::at(address, now, self.start, id, number, own, &bridge);
         let update = EndpointUpdate {
-            media: Some(media()),
+            media: Some(vec![video_media()]),
             transport: Some(RemoteTransport {
                 ice: Some(credentials(number)),
                 fingerprints: vec![fingerprint(theirs, Setup::Active)],
                 candidates: Vec::new(),
             }),
-            sources: Some(vec![source(&client)]),
+            sources: Some(vec![video_source(&client)]),
             ..EndpointUpdate::default()
         };
         self.peers.push(Peer {
@@ -209,47 +206,6 @@ impl Call {
                 let _ = peer.socket.send(datagram);
             });
         }
-    }
-}
-
-fn media() -> Vec<Media> {
-    let payload = |number, codec| Payload {
-        payload_type: PayloadType(number),
-        codec,
-        clock_rate: 90_000,
-        feedback: Feedback {
-            nack: true,
-            pli: true,
-            transport_cc: true,
-            ..Feedback::default()
-        },
-    };
-    let apt = PayloadType(client::VP8);
-    vec![Media {
-        media_type: MediaType::Video,
-        payload_types: vec![
-            payload(client::VP8, Codec::Vp8),
-            payload(client::VP8_RTX, Codec::Rtx { apt }),
-        ],
-        header_extensions: vec![HeaderExtension {
-            id: client::TRANSPORT_CC,
-            uri: extension::TRANSPORT_CC.to_owned(),
-        }],
-    }]
-}
-
-fn source(client: &Client) -> Source {
-    let encodings = client.video_ssrcs().into_iter();
-    Source {
-        name: SourceName::from(format!("{}-v0", client.id).as_str()),
-        media_type: MediaType::Video,
-        video_type: VideoType::Camera,
-        encodings: encodings
-            .map(|(primary, rtx)| Encoding {
-                primary,
-                rtx: Some(rtx),
-            })
-            .collect(),
     }
 }
 

@@ -17,7 +17,7 @@ use viaduct_bridge::transport::data_channel::{DcepError, MAX_BUFFERED};
 use viaduct_bridge::transport::sctp::{MAX_MESSAGE, MAX_PACKET, MAX_RESETS, MAX_STREAMS};
 use viaduct_bridge::transport::{ChannelEvent, ChannelRefusal, DataChannel, SctpError};
 
-use crate::data_channel::ClientChannel;
+use crate::client::data_channel::ClientChannel;
 
 const DELAY: Duration = Duration::from_millis(20);
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::calls::encodings;
 use viaduct_bridge::transport::data_channel::MAX_BUFFERED;
 
 const ANY_CONSTRAINTS: &str = r#"{"colibriClass":"ReceiverVideoConstraints","lastN":-1,"defaultConstraints":{"maxHeight":720}}"#;
@@ -238,4 +239,76 @@ fn a_client_that_takes_nothing_is_told_anew_when_it_is_back() {
             .last()
             .is_some_and(|text| text.contains(r#""n":0"#))
     );
+}
+
+#[test]
+fn channel_messages_come_in_the_order_of_the_recordings() {
+    let mut sim = Simulation::new(1);
+    sim.join("a", 1);
+    let classes = |client: &Client| -> Vec<String> {
+        let class = |text: &str| {
+            let value: serde_json::Value = serde_json::from_str(text).expect("it is JSON");
+            value["colibriClass"]
+                .as_str()
+                .expect("it has a class")
+                .to_owned()
+        };
+        client
+            .messages
+            .iter()
+            .map(|(_, text)| class(text))
+            .collect()
+    };
+    assert_eq!(
+        classes(&sim.clients["a"]),
+        ["ServerHello", "ForwardedSources"]
+    );
+    sim.want("a", 180);
+    sim.run_until(seconds(1));
+    sim.join("b", 2);
+    let b = &sim.clients["b"].messages;
+    assert!(
+        b.iter()
+            .any(|(_, text)| text.contains(r#""sourceName":"b-v0", "maxHeight":180"#)),
+        "A had asked before: {b:?}"
+    );
+    assert_eq!(b[0].1, r#"{"colibriClass":"ServerHello"}"#);
+    sim.want("b", 720);
+    sim.run_until(seconds(4));
+    let a = &sim.clients["a"];
+    assert!(
+        a.messages
+            .iter()
+            .any(|(_, text)| text.contains(r#""forwardedSources":["b-v0"]"#))
+    );
+    assert_eq!(a.wanted_height, 720);
+    assert!(classes(a).contains(&"DominantSpeakerEndpointChangeEvent".to_owned()));
+    let told = sim.clients["b"].messages.len();
+    sim.say(
+        "a",
+        r#"{"colibriClass":"EndpointMessage","to":"b","msgPayload":{"n":1}}"#,
+    );
+    sim.say("a", r#"{"colibriClass":"EndpointStats","jvbRTT":5}"#);
+    let b = &sim.clients["b"].messages[told..];
+    assert_eq!(
+        b[0].1,
+        r#"{"colibriClass":"EndpointMessage","to":"b","from":"a","msgPayload":{"n":1}}"#
+    );
+    assert_eq!(
+        b[1].1,
+        r#"{"colibriClass":"EndpointStats","from":"a","jvbRTT":5}"#
+    );
+    // A mutes: at once B gets nothing of A, and A is told so.
+    sim.say(
+        "a",
+        r#"{"colibriClass":"SourceVideoTypeMessage","sourceName":"a-v0","videoType":"none"}"#,
+    );
+    assert_eq!(sim.clients["a"].wanted_height, 0);
+    let last = sim.clients["b"].messages.last().expect("B was told");
+    assert_eq!(
+        last.1,
+        r#"{"colibriClass":"ForwardedSources","forwardedSources":[]}"#
+    );
+    sim.leave("a");
+    assert_eq!(sim.clients["b"].wanted_height, 0);
 }

@@ -1,13 +1,15 @@
 //! Conferences under random operations, beside a small model that knows who
 //! should get what; and what is left of conferences in which many come and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use rand::rngs::SmallRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use viaduct_bridge::command::MediaType;
+use viaduct_bridge::rtp::Ssrc;
 
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 const HEIGHTS: [i32; 4] = [0, 180, 360, 720];
@@ -335,4 +337,34 @@ fn many_that_come_and_go_leave_nothing_behind() {
         sim.leave(name);
     }
     assert_tidy(&mut sim);
+}
+
+#[test]
+fn those_who_fall_silent_are_reported_and_dropped() {
+    let mut sim = Simulation::new(13);
+    sim.join("a", 1);
+    sim.join("b", 2);
+    sim.run_until(seconds(3));
+    // B vanishes without a word.
+    let b = sim.clients.remove("b").expect("it was there");
+    sim.run_until(seconds(14));
+    let status = |active: bool| format!(r#""endpoint":"{}","active":"{active}""#, b.id);
+    let a = &sim.clients["a"].messages;
+    let told = a.iter().find(|(_, text)| text.contains(&status(false)));
+    let (at, _) = told.expect("A was told");
+    assert!((seconds(11)..seconds(13)).contains(at), "{at:?}");
+    sim.run_until(seconds(190));
+    let gone: Vec<_> = sim
+        .events
+        .iter()
+        .filter(|(_, e)| e.contains("gone"))
+        .collect();
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    assert_eq!(gone[0].1, "b has gone: IceFailed");
+    assert_eq!(sim.stats().gauges.endpoints, 1);
+    assert_eq!(sim.stats().gauges.conferences, 1);
+    sim.placement.expire_conference(CONFERENCE);
+    sim.exchange();
+    sim.run_for(seconds(2));
+    assert_eq!(sim.stats().gauges.conferences, 0);
 }

@@ -163,3 +163,30 @@ fn nothing_is_longer_than_the_smallest_datagram() {
     assert!(sim.stats().counters.nacks_sent > 0);
     assert_eq!(sim.stats().counters.drops[DropCause::TooLong], 0);
 }
+
+#[test]
+fn what_is_not_expected_is_counted_and_dropped() {
+    let mut sim = Simulation::new(15);
+    sim.join("a", 1);
+    sim.run_until(seconds(1));
+    let stranger = SocketAddr::from(([203, 0, 113, 9], 5000));
+    let member = sim.clients["a"].address;
+    let mut rtp = vec![0x80u8; 60];
+    rtp[1] = 100;
+    for (from, mut datagram, cause) in [
+        (stranger, rtp.clone(), DropCause::UnknownAddress),
+        (stranger, vec![22u8; 40], DropCause::UnknownAddress),
+        (stranger, vec![0u8; 20], DropCause::UnknownAddress),
+        (member, rtp, DropCause::Forged),
+        (member, vec![200u8; 40], DropCause::NotDemuxed),
+        (member, Vec::new(), DropCause::NotDemuxed),
+    ] {
+        let count = |sim: &Simulation| sim.stats().counters.drops[cause];
+        let before = count(&sim);
+        sim.receive(from, &mut datagram);
+        assert_eq!(count(&sim), before + 1, "{cause:?} for {datagram:?}");
+        let silent = sim.shards.iter_mut().all(|shard| shard.outbox().is_empty());
+        assert!(silent, "no answer to {cause:?}");
+    }
+    assert_eq!(ENCODINGS, 3);
+}

@@ -2,15 +2,17 @@
 //! descriptors and Opus-like audio, whose payloads say who sent them and where
 //! they belong.
 
+pub(crate) mod data_channel;
+pub(crate) mod signalled;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::data_channel::ClientChannel;
-use viaduct_bridge::command::{
-    Candidate, CandidateKind, EndpointSettings, Fingerprint, IceCredentials, RemoteTransport, Setup,
-};
+use data_channel::ClientChannel;
+use signalled::{BridgeSide, credentials, fingerprint, host};
+use viaduct_bridge::command::{EndpointSettings, RemoteTransport, Setup};
 use viaduct_bridge::outbox::Outbox;
 use viaduct_bridge::receive::nack::NackGenerator;
 use viaduct_bridge::rtcp::report::{
@@ -697,36 +699,4 @@ fn header(payload_type: u8, marker: bool, number: u16, timestamp: u32, ssrc: u32
     packet.extend_from_slice(&timestamp.to_be_bytes());
     packet.extend_from_slice(&ssrc.to_be_bytes());
     packet
-}
-
-/// What signalling tells a client of the bridge.
-pub(crate) struct BridgeSide {
-    pub(crate) ice: IceCredentials,
-    pub(crate) fingerprint: Vec<u8>,
-    pub(crate) address: SocketAddr,
-}
-
-pub(crate) fn credentials(number: u8) -> IceCredentials {
-    IceCredentials {
-        ufrag: format!("ufrag{number}"),
-        pwd: format!("password-of-at-least-22-{number}"),
-    }
-}
-
-pub(crate) fn host(address: SocketAddr) -> Candidate {
-    Candidate {
-        kind: CandidateKind::Host,
-        address,
-        base: None,
-        priority: 2_130_706_431,
-        foundation: "1".into(),
-    }
-}
-
-pub(crate) fn fingerprint(bytes: Vec<u8>, setup: Setup) -> Fingerprint {
-    Fingerprint {
-        hash: "sha-256".into(),
-        bytes,
-        setup,
-    }
 }

@@ -1,18 +1,20 @@
 //! Several workers on one port, with real sockets: the kernel gives a datagram
 //! to any of them, and whoever it is for gets it.
 
+#[path = "server/start.rs"]
+mod start;
+
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use start::start;
 use viaduct_bridge::command::{
     Candidate, CandidateKind, EndpointSettings, Fingerprint, RemoteTransport, Setup,
 };
-use viaduct_bridge::config::Config;
-use viaduct_bridge::io::control::{Bridge, WorkerFigures, handle_events};
-use viaduct_bridge::io::udp::Sockets;
-use viaduct_bridge::io::{certificate, program};
+use viaduct_bridge::io::certificate;
+use viaduct_bridge::io::control::{Bridge, WorkerFigures};
 use viaduct_bridge::outbox::Outbox;
 use viaduct_bridge::rtp::{PacketIndex, RtpPacket};
 use viaduct_bridge::stats::DropCause;
@@ -22,33 +24,8 @@ use viaduct_signalling::{jingle, xml};
 
 const WORKERS: usize = 4;
 const CLIENTS: u8 = 12;
-
-/// A bridge in this process, without XMPP and HTTP.
-fn start(name: &str) -> (Arc<Bridge>, tokio::runtime::Runtime) {
-    let media = UdpSocket::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port();
-    let path = std::env::temp_dir().join(format!("viaduct-{name}-{}.conf", std::process::id()));
-    let text = format!(
-        "videobridge {{ ice.udp.port = {media}, health.require-valid-address = false }}
-         ice4j.harvest.allowed-addresses = [ 127.0.0.1 ]
-         viaduct.bridge.endpoints-per-worker = 1"
-    );
-    std::fs::write(&path, text).expect("a temporary file");
-    let config = Config::load(&path).expect("a test's configuration");
-    std::fs::remove_file(&path).expect("the file just written");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let bases = [SocketAddr::from((Ipv4Addr::LOCALHOST, media))];
-    let sockets = Sockets::open(&bases, WORKERS).expect("a free port");
-    let (bridge, reports) = program::start(config, &bases, sockets).expect("a bridge");
-    runtime.spawn(handle_events(Arc::clone(&bridge), reports));
-    (bridge, runtime)
-}
+/// Conferences are spread as far as they can be.
+const SPREAD: &str = "viaduct.bridge.endpoints-per-worker = 1";
 
 fn modify(bridge: &Bridge, meeting: &str, create: bool, endpoint: Endpoint) -> Option<Endpoint> {
     let request = ConferenceModify {
@@ -236,7 +213,7 @@ impl Client {
 
 #[test]
 fn peers_reach_their_worker_through_any_other() {
-    let (bridge, _runtime) = start("workers");
+    let (bridge, _runtime) = start("workers", WORKERS, SPREAD);
     let join = |number: u8| Client::join(&bridge, &format!("meeting-{number}"), true, number);
     let mut clients: Vec<_> = (1..=CLIENTS).map(join).collect();
     // Every conference is on one worker; each has as many as the next.
@@ -271,7 +248,7 @@ fn peers_reach_their_worker_through_any_other() {
 fn a_conference_on_four_workers_loses_nothing_between_them() {
     const PEOPLE: u8 = 8;
     const PACKETS: u16 = 200;
-    let (bridge, _runtime) = start("split");
+    let (bridge, _runtime) = start("split", WORKERS, SPREAD);
     let join = |number: u8| Client::join(&bridge, "meeting", number == 1, number);
     let mut clients: Vec<_> = (1..=PEOPLE).map(join).collect();
     run(&mut clients, |clients| {

@@ -1,14 +1,15 @@
 //! A bridge in this process, without XMPP, and clients of its WebSockets.
 
+mod start;
+
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use viaduct_bridge::config::Config;
-use viaduct_bridge::io::control::{Bridge, handle_events};
-use viaduct_bridge::io::udp::Sockets;
-use viaduct_bridge::io::{http, program};
+use start::start;
+use viaduct_bridge::io::control::Bridge;
+use viaduct_bridge::io::http;
 use viaduct_signalling::colibri2::{Capability, ConferenceModify, Endpoint, Transport, capability};
 
 /// The bridge.
@@ -20,33 +21,14 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn start(name: &str) -> Self {
-        let media = UdpSocket::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a free port")
-            .port();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let path = std::env::temp_dir().join(format!("viaduct-{name}-{}.conf", std::process::id()));
-        let text = format!(
-            "videobridge {{ ice.udp.port = {media}, http-servers.public.port = {port},
-               health.require-valid-address = false,
-               websockets {{ enabled = true, server-id = here, domains = [ \"127.0.0.1:{port}\" ] }} }}
-             ice4j.harvest.allowed-addresses = [ 127.0.0.1 ]"
+        let options = format!(
+            "videobridge {{ http-servers.public.port = {port}
+               websockets {{ enabled = true, server-id = here, domains = [ \"127.0.0.1:{port}\" ] }} }}"
         );
-        std::fs::write(&path, text).expect("a temporary file");
-        let config = Config::load(&path).expect("a test's configuration");
-        std::fs::remove_file(&path).expect("the file just written");
-
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let bases = [SocketAddr::from((Ipv4Addr::LOCALHOST, media))];
-        let sockets = Sockets::open(&bases, 1).expect("a free port");
-        let (bridge, reports) = program::start(config, &bases, sockets).expect("a bridge");
+        let (bridge, runtime) = start(name, 1, &options);
         listener.set_nonblocking(true).expect("a socket");
-        runtime.spawn(handle_events(Arc::clone(&bridge), reports));
         runtime.spawn(http::serve(listener, http::public(Arc::clone(&bridge))));
         Self {
             bridge,

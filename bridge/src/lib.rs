@@ -25,6 +25,7 @@ pub mod conference;
 pub mod config;
 pub mod directory;
 pub mod formats;
+pub mod forward_delay;
 pub mod id;
 pub mod io;
 pub mod lifecycle;

@@ -136,7 +136,7 @@ pub enum News {
     /// An `EndpointStats`.
     Statistics { from: MemberId, text: String },
     /// To the part that counts: how many endpoints are sending here.
-    Senders(u32),
+    Senders(Senders),
     /// The part ends, and wants nothing any more.
     Ended,
 }
@@ -156,6 +156,25 @@ impl Audience {
         Self {
             staged: self.staged | other.staged,
             round_trip: self.round_trip.max(other.round_trip),
+        }
+    }
+}
+
+/// How many endpoints are sending media just now, and how many of which kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Senders {
+    pub any: u32,
+    pub audio: u32,
+    pub video: u32,
+}
+
+impl Senders {
+    /// These and those of another part.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            any: self.any + other.any,
+            audio: self.audio + other.audio,
+            video: self.video + other.video,
         }
     }
 }

@@ -146,6 +146,11 @@ impl Shard {
         self.counters.drops[cause] += count;
     }
 
+    /// RTP packets sent so far that were not asked for again.
+    pub fn forwarded(&self) -> u64 {
+        self.counters.packets_sent - self.counters.retransmissions_sent
+    }
+
     /// Takes another shard's word.
     pub fn handle_peer(&mut self, now: Instant, from: usize, message: PeerMessage) {
         match message {

@@ -217,6 +217,9 @@ impl ShardStats {
         mine.inactive_conferences += theirs.inactive_conferences;
         mine.p2p_conferences += theirs.p2p_conferences;
         mine.largest_conference = mine.largest_conference.max(theirs.largest_conference);
+        mine.by_size.add(&theirs.by_size);
+        mine.by_audio_senders.add(&theirs.by_audio_senders);
+        mine.by_video_senders.add(&theirs.by_video_senders);
         mine.endpoints += theirs.endpoints;
         mine.visitors += theirs.visitors;
         mine.receive_only_endpoints += theirs.receive_only_endpoints;
@@ -229,6 +232,52 @@ impl ShardStats {
         mine.endpoints_with_spurious_remb += theirs.endpoints_with_spurious_remb;
         mine.rtt_ms_sum += theirs.rtt_ms_sum;
         mine.rtt_count += theirs.rtt_count;
+    }
+}
+
+/// How many conferences have so many of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// Those that have 0, 1 … up to [`Self::MOST`], and those that have more.
+    counts: [u32; Self::MOST as usize + 2],
+    sum: u64,
+}
+
+impl Distribution {
+    /// The greatest number told apart (`jitsi-videobridge:jvb/…/VideobridgePeriodicMetrics.kt`).
+    pub const MOST: u32 = 20;
+
+    /// Counts a conference that has `number`.
+    pub fn count(&mut self, number: u32) {
+        self.counts[number.min(Self::MOST + 1) as usize] += 1;
+        self.sum += u64::from(number);
+    }
+
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine += theirs;
+        }
+        self.sum += other.sum;
+    }
+
+    /// For each number up to [`Self::MOST`] how many have at most that.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let counts = self.counts.iter().scan(0, |sum, count| {
+            *sum += u64::from(*count);
+            Some(*sum)
+        });
+        (0..=Self::MOST).zip(counts)
+    }
+
+    /// How many conferences there are.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().copied().map(u64::from).sum()
+    }
+
+    /// How many of it all conferences have.
+    pub fn sum(&self) -> u64 {
+        self.sum
     }
 }
 
@@ -308,11 +357,15 @@ pub struct Gauges {
     /// Conferences of two who talk to each other directly.
     pub p2p_conferences: u32,
     pub largest_conference: u32,
+    /// Conferences by how many endpoints they have, and by how many of those send.
+    pub by_size: Distribution,
+    pub by_audio_senders: Distribution,
+    pub by_video_senders: Distribution,
     pub endpoints: u32,
     pub visitors: u32,
-    /// Endpoints that get media and send none.
+    /// Endpoints that send nothing, in conferences in which somebody does.
     pub receive_only_endpoints: u32,
-    /// Endpoints that neither send nor get media.
+    /// Endpoints of conferences in which nobody sends.
     pub inactive_endpoints: u32,
     pub endpoints_sending_audio: u32,
     pub endpoints_sending_video: u32,
@@ -327,4 +380,23 @@ pub struct Gauges {
     /// Sum of the known round-trip times, and of how many endpoints.
     pub rtt_ms_sum: f64,
     pub rtt_count: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_counts_up_to_twenty_and_what_is_beyond() {
+        let mut one = Distribution::default();
+        for number in [0, 2, 2, 20, 500] {
+            one.count(number);
+        }
+        let mut both = one;
+        both.add(&one);
+        let cumulative: Vec<_> = both.cumulative().collect();
+        assert_eq!(cumulative[..4], [(0, 2), (1, 2), (2, 6), (3, 6)]);
+        assert_eq!(cumulative[19..], [(19, 6), (20, 8)]);
+        assert_eq!((both.total(), both.sum()), (10, 1048));
+    }
 }

@@ -297,6 +297,14 @@ fn a_conference_on_four_workers_loses_nothing_between_them() {
             .iter()
             .all(|w| lost.iter().all(|cause| w.shard.counters.drops[*cause] == 0))
     );
+    // What was forwarded on any of them took its time there, and all of it is in
+    // the histogram: nothing was resent.
+    run(&mut clients, |_| {
+        let workers = bridge.workers();
+        let measured = workers.iter().map(|w| w.own.forward_delays.count());
+        let sent = workers.iter().map(|w| w.shard.counters.packets_sent);
+        measured.eq(sent)
+    });
     let parts: u32 = workers
         .iter()
         .map(|w| w.shard.gauges.conference_parts)

@@ -31,7 +31,7 @@ use crate::command::{
 };
 use crate::id::{ConferenceId, EndpointId, MemberId};
 use crate::outbox::Outbox;
-use crate::peers::PeerOutbox;
+use crate::peers::{PeerOutbox, Senders};
 use crate::receive::FeedbackSsrcs;
 use crate::rtp::Ssrc;
 use crate::settings::ShardSettings;
@@ -119,7 +119,7 @@ pub struct Conference {
     /// The other shards that have a part.
     parts: BTreeSet<usize>,
     /// How many endpoints are sending on each of them, as told.
-    senders: BTreeMap<usize, u32>,
+    senders: BTreeMap<usize, Senders>,
     floor: Floor,
     /// A key frame to ask of a new dominant speaker.
     plan: Option<Plan>,

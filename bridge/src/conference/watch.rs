@@ -10,7 +10,7 @@ use super::sources::Ties;
 use super::{Conference, TICK, Turn};
 use crate::channel;
 use crate::command::{Event, ExpiryReason, VideoType};
-use crate::peers::{Audience, News};
+use crate::peers::{Audience, News, Senders};
 use crate::receive::keyframe::Asker;
 use crate::stats::Gauges;
 
@@ -266,25 +266,24 @@ impl Conference {
         }
     }
 
-    fn count_senders(&self, now: Instant) -> u32 {
-        let sending = self.endpoints.iter().flatten().filter(|endpoint| {
-            recent(now, endpoint.uplink.last_audio) || recent(now, endpoint.uplink.last_video)
-        });
-        sending.count() as u32
+    fn count_senders(&self, now: Instant) -> Senders {
+        let endpoints = self.endpoints.iter().flatten();
+        endpoints.fold(Senders::default(), |sum, endpoint| {
+            let audio = recent(now, endpoint.uplink.last_audio);
+            let video = recent(now, endpoint.uplink.last_video);
+            sum.and(Senders {
+                any: u32::from(audio || video),
+                audio: u32::from(audio),
+                video: u32::from(video),
+            })
+        })
     }
 
     /// Adds the figures of the moment.
     pub fn measure(&self, now: Instant, gauges: &mut Gauges) {
         for endpoint in self.endpoints.iter().flatten() {
-            let audio = recent(now, endpoint.uplink.last_audio);
-            let video = recent(now, endpoint.uplink.last_video);
             gauges.endpoints += 1;
             gauges.visitors += u32::from(endpoint.visitor);
-            gauges.endpoints_sending_audio += u32::from(audio);
-            gauges.endpoints_sending_video += u32::from(video);
-            let silent = !audio && !video;
-            gauges.receive_only_endpoints += u32::from(silent && endpoint.peer.ready());
-            gauges.inactive_endpoints += u32::from(silent && !endpoint.peer.ready());
             gauges.endpoints_with_high_outgoing_loss +=
                 u32::from(endpoint.downlink.loss > HIGH_LOSS);
             gauges.endpoints_with_suspended_sources += u32::from(endpoint.suspended);
@@ -299,9 +298,21 @@ impl Conference {
         // The conference as a whole counts once.
         if self.shard == self.lead {
             let size = self.by_id.len() as u32;
-            let elsewhere: u32 = self.senders.values().sum();
-            let idle = self.count_senders(now) + elsewhere == 0;
+            let here = self.count_senders(now);
+            let senders = self.senders.values().copied().fold(here, Senders::and);
+            let idle = senders.any == 0;
             gauges.conferences += 1;
+            gauges.by_size.count(size);
+            gauges.by_audio_senders.count(senders.audio);
+            gauges.by_video_senders.count(senders.video);
+            gauges.endpoints_sending_audio += senders.audio;
+            gauges.endpoints_sending_video += senders.video;
+            gauges.inactive_endpoints += if idle { size } else { 0 };
+            gauges.receive_only_endpoints += if idle {
+                0
+            } else {
+                size.saturating_sub(senders.any)
+            };
             gauges.largest_conference = gauges.largest_conference.max(size);
             gauges.inactive_conferences += u32::from(idle);
             gauges.p2p_conferences += u32::from(idle && size == 2);

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
+use super::host::CpuTime;
 use super::websocket::Channels;
 use super::worker::Mailbox;
-use super::{clock, udp, worker};
+use super::{clock, worker};
 use crate::colibri::Colibri;
 use crate::command::{Command, Event};
 use crate::config::Config;
@@ -80,6 +81,8 @@ pub struct Rates {
     pub overall_loss: f64,
     /// Share of the workers' time spent at work, 0 to 1.
     pub busy: f64,
+    /// Share of the machine's time that its host gave to others, 0 to 1.
+    pub steal: f64,
 }
 
 /// What one worker has done.
@@ -87,7 +90,9 @@ pub struct Rates {
 pub struct WorkerFigures {
     /// Time spent in turns since the start.
     pub busy: Duration,
-    pub sockets: udp::Counters,
+    /// The share of it over the last interval, 0 to 1.
+    pub busy_share: f64,
+    pub own: worker::Figures,
     pub shard: ShardStats,
 }
 
@@ -95,7 +100,11 @@ pub struct WorkerFigures {
 struct Sample {
     taken: Instant,
     counters: crate::stats::Counters,
-    busy: Duration,
+    /// Of each worker.
+    busy: Vec<Duration>,
+    /// Shares of the last interval, likewise.
+    busy_shares: Vec<f64>,
+    cpu: CpuTime,
     rates: Rates,
 }
 
@@ -131,7 +140,9 @@ impl Bridge {
             sample: Mutex::new(Sample {
                 taken: clock::now(),
                 counters: crate::stats::Counters::default(),
-                busy: Duration::ZERO,
+                busy: Vec::new(),
+                busy_shares: Vec::new(),
+                cpu: CpuTime::now(),
                 rates: Rates::default(),
             }),
             config: parts.config,
@@ -226,28 +237,18 @@ impl Bridge {
 
     /// What each worker has done.
     pub fn workers(&self) -> Vec<WorkerFigures> {
+        let shares = self.sample.lock().expect("no holder panics");
+        let shares = shares.busy_shares.clone();
         let shards = self.shards.lock().expect("no holder panics");
-        let figures = |(mailbox, shard): (&Mailbox, &ShardStats)| WorkerFigures {
-            busy: mailbox.busy(),
-            sockets: mailbox.sockets(),
-            shard: shard.clone(),
-        };
-        self.mailboxes.iter().zip(&*shards).map(figures).collect()
-    }
-
-    /// What all workers' sockets have done.
-    pub fn sockets(&self) -> udp::Counters {
-        let mut sum = udp::Counters::default();
-        for sockets in self.mailboxes.iter().map(Mailbox::sockets) {
-            sum.received += sockets.received;
-            sum.sent += sockets.sent;
-            sum.messages += sockets.messages;
-            sum.send_no_room += sockets.send_no_room;
-            sum.send_refused += sockets.send_refused;
-            sum.receive_too_long += sockets.receive_too_long;
-            sum.receive_failed += sockets.receive_failed;
-        }
-        sum
+        let workers = self.mailboxes.iter().zip(&*shards).enumerate();
+        workers
+            .map(|(number, (mailbox, shard))| WorkerFigures {
+                busy: mailbox.busy(),
+                busy_share: shares.get(number).copied().unwrap_or(0.0),
+                own: mailbox.figures(),
+                shard: shard.clone(),
+            })
+            .collect()
     }
 
     /// The rates of the last interval.
@@ -265,7 +266,8 @@ impl Bridge {
     fn sample(&self) {
         let now = clock::now();
         let counters = self.shard_stats().counters;
-        let busy: Duration = self.mailboxes.iter().map(Mailbox::busy).sum();
+        let busy: Vec<Duration> = self.mailboxes.iter().map(Mailbox::busy).collect();
+        let cpu = CpuTime::now();
         let mut sample = self.sample.lock().expect("no holder panics");
         let seconds = now.duration_since(sample.taken).as_secs_f64().max(0.001);
         let rate = |new: u64, old: u64| new.saturating_sub(old) as f64 / seconds;
@@ -279,7 +281,13 @@ impl Bridge {
             .outgoing_expected
             .saturating_sub(before.outgoing_expected) as f64;
         let fraction = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
-        let workers = self.mailboxes.len().max(1) as f64;
+        let before_busy = sample.busy.iter().chain(std::iter::repeat(&Duration::ZERO));
+        let busy_shares: Vec<f64> = busy
+            .iter()
+            .zip(before_busy)
+            .map(|(now, before)| now.saturating_sub(*before).as_secs_f64() / seconds)
+            .collect();
+        let workers = busy_shares.len().max(1) as f64;
         let rates = Rates {
             bytes_received: rate(counters.bytes_received, before.bytes_received),
             bytes_sent: rate(counters.bytes_sent, before.bytes_sent),
@@ -288,12 +296,15 @@ impl Bridge {
             incoming_loss: fraction(lost, lost + received),
             outgoing_loss: fraction(out_lost, out_expected),
             overall_loss: fraction(lost + out_lost, lost + received + out_expected),
-            busy: busy.saturating_sub(sample.busy).as_secs_f64() / seconds / workers,
+            busy: busy_shares.iter().sum::<f64>() / workers,
+            steal: cpu.steal_since(sample.cpu),
         };
         *sample = Sample {
             taken: now,
             counters,
             busy,
+            busy_shares,
+            cpu,
             rates,
         };
     }

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod certificate;
 pub mod clock;
 pub mod control;
+mod host;
 pub mod http;
 pub mod identity;
 mod lane;

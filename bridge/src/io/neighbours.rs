@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc as queue;
+use std::time::Instant;
 
 use super::lane::{LaneReceiver, LaneSender, lane};
 use super::udp::Waker;
@@ -47,18 +48,21 @@ impl Letterbox {
 /// The local and the remote address of a datagram.
 type Pair = (SocketAddr, SocketAddr);
 
+/// Something with when it, or what it came of, was taken from a socket.
+type Timed<T> = (Instant, T);
+
 /// Another worker.
 struct Neighbour {
     number: usize,
     letters: Letterbox,
     /// There is mail it was not woken for yet.
     told: bool,
-    datagrams_out: LaneSender<Pair>,
-    datagrams_in: LaneReceiver<Pair>,
+    datagrams_out: LaneSender<Timed<Pair>>,
+    datagrams_in: LaneReceiver<Timed<Pair>>,
     /// How many of those there were at the last look.
     handed_over: usize,
-    published_out: LaneSender<Published>,
-    published_in: LaneReceiver<Published>,
+    published_out: LaneSender<Timed<Published>>,
+    published_in: LaneReceiver<Timed<Published>>,
 }
 
 /// All other workers, by their numbers.
@@ -111,16 +115,17 @@ impl Neighbours {
         &mut self,
         shard: &mut Shard,
         number: usize,
-        pair: Pair,
+        head: Timed<Pair>,
         datagram: &[u8],
     ) {
-        if !self.get(number).datagrams_out.push(pair, datagram) {
+        if !self.get(number).datagrams_out.push(head, datagram) {
             shard.count_drop(DropCause::HandoverFull);
         }
     }
 
-    /// Passes on what the shard has for the others.
-    pub(super) fn pass_on(&mut self, shard: &mut Shard) {
+    /// Passes on what the shard has for the others; what it publishes was taken
+    /// from a socket at `taken`.
+    pub(super) fn pass_on(&mut self, taken: Instant, shard: &mut Shard) {
         let from = self.own;
         let mut behind = 0;
         for (number, message) in shard.peers().take_messages() {
@@ -136,7 +141,7 @@ impl Neighbours {
         shard.peers().take_published(|to, head, packet| {
             for number in to.iter() {
                 let lane = &mut self.get(number).published_out;
-                full += u64::from(!lane.push(head.clone(), packet));
+                full += u64::from(!lane.push((taken, head.clone()), packet));
             }
         });
         shard.count_drops(DropCause::PeerBehind, behind);
@@ -175,7 +180,7 @@ impl Neighbours {
     pub(super) fn take_handed_over(
         &mut self,
         limit: usize,
-        mut take: impl FnMut(Pair, &mut [u8]),
+        mut take: impl FnMut(Timed<Pair>, &mut [u8]),
     ) -> bool {
         let mut more = false;
         for neighbour in &mut self.all {
@@ -189,7 +194,7 @@ impl Neighbours {
     pub(super) fn take_published(
         &mut self,
         limit: usize,
-        mut take: impl FnMut(Published, &mut [u8]),
+        mut take: impl FnMut(Timed<Published>, &mut [u8]),
     ) -> bool {
         let mut more = false;
         for neighbour in &mut self.all {

@@ -96,6 +96,9 @@ pub struct Counters {
     pub sent: u64,
     /// Messages they were sent in: fewer, where segments could be used.
     pub messages: u64,
+    /// Those of them that had several segments, and how many segments.
+    pub segmented_messages: u64,
+    pub segments: u64,
     /// Datagrams for which the kernel had no room.
     pub send_no_room: u64,
     /// Datagrams the kernel refused: no route, a filter, an odd address.
@@ -106,6 +109,21 @@ pub struct Counters {
     pub receive_too_long: u64,
     /// Attempts to receive that failed for the socket's sake.
     pub receive_failed: u64,
+}
+
+impl Counters {
+    /// Adds another worker's.
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.messages += other.messages;
+        self.segmented_messages += other.segmented_messages;
+        self.segments += other.segments;
+        self.send_no_room += other.send_no_room;
+        self.send_refused += other.send_refused;
+        self.received += other.received;
+        self.receive_too_long += other.receive_too_long;
+        self.receive_failed += other.receive_failed;
+    }
 }
 
 /// The sockets of one worker.
@@ -392,7 +410,12 @@ impl Bound {
         while next < call.messages {
             let error = match call.send(&self.socket, next) {
                 Ok(sent) => {
-                    let datagrams: usize = call.segments[next..next + sent].iter().sum();
+                    let mut datagrams = 0;
+                    for &count in &call.segments[next..next + sent] {
+                        datagrams += count;
+                        counters.segmented_messages += u64::from(count > 1);
+                        counters.segments += if count > 1 { count as u64 } else { 0 };
+                    }
                     counters.messages += sent as u64;
                     counters.sent += datagrams as u64;
                     run = &run[datagrams..];
@@ -813,6 +836,7 @@ mod tests {
         assert_eq!(counters.sent, 40);
         // 900 900 900 700 | 900 | 1100 1100 60
         assert_eq!(counters.messages, 15);
+        assert_eq!((counters.segmented_messages, counters.segments), (10, 35));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::neighbours::{Letterbox, Neighbours, acquaint};
 use super::udp::{Counters, Sockets};
 use crate::command::{Command, Event};
 use crate::directory::Misdirected;
+use crate::forward_delay::{ForwardDelays, Stopwatch};
 use crate::peers::{MAX_WORKERS, PeerMessage};
 use crate::shard::Shard;
 
@@ -70,12 +71,19 @@ struct Vitals {
     /// Sockets that cannot be received from just now.
     failing: AtomicUsize,
     /// As of the shard's last statistics.
-    sockets: Mutex<Counters>,
+    figures: Mutex<Figures>,
+}
+
+/// What a worker has counted beside its shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    pub sockets: Counters,
+    pub forward_delays: ForwardDelays,
 }
 
 impl Vitals {
-    fn sockets(&self) -> MutexGuard<'_, Counters> {
-        self.sockets.lock().expect("no holder panics")
+    fn figures(&self) -> MutexGuard<'_, Figures> {
+        self.figures.lock().expect("no holder panics")
     }
 }
 
@@ -98,9 +106,9 @@ impl Mailbox {
         self.vitals.failing.load(Ordering::Relaxed)
     }
 
-    /// What the sockets have done, as of a second ago or less.
-    pub fn sockets(&self) -> Counters {
-        *self.vitals.sockets()
+    /// What it has counted, as of a second ago or less.
+    pub fn figures(&self) -> Figures {
+        *self.vitals.figures()
     }
 
     /// Time spent in turns since the start.
@@ -141,7 +149,7 @@ pub fn spawn(
             last_turn: AtomicU64::new(0),
             busy: AtomicU64::new(0),
             failing: AtomicUsize::new(0),
-            sockets: Mutex::default(),
+            figures: Mutex::default(),
         });
         mailboxes.push(Mailbox {
             letters: letters[index].clone(),
@@ -158,6 +166,7 @@ pub fn spawn(
             neighbours,
             reports: reports.clone(),
             vitals,
+            stopwatch: Stopwatch::default(),
         };
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
@@ -199,6 +208,7 @@ struct Worker {
     neighbours: Neighbours,
     reports: mpsc::UnboundedSender<Report>,
     vitals: Arc<Vitals>,
+    stopwatch: Stopwatch,
 }
 
 impl Worker {
@@ -209,6 +219,7 @@ impl Worker {
             let mut more = self.take_mail(turn);
             more |= self.take_datagrams(turn);
             more |= self.take_from_neighbours(turn);
+            self.stopwatch.handled(self.shard.forwarded());
             let now = clock::now();
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
@@ -217,11 +228,12 @@ impl Worker {
                 self.shard.tell_homes(now);
                 self.shard.tell_senders(now);
             }
-            self.neighbours.pass_on(&mut self.shard);
+            self.neighbours.pass_on(turn, &mut self.shard);
             self.neighbours.wake();
             self.sockets.send(self.shard.outbox());
             self.report();
             let now = clock::now();
+            self.stopwatch.sent(now);
             self.show_life(turn, now);
             let wait = match self.shard.next_timeout() {
                 _ if more => Duration::ZERO,
@@ -243,6 +255,7 @@ impl Worker {
     fn take_datagrams(&mut self, now: Instant) -> bool {
         let (shard, neighbours) = (&mut self.shard, &mut self.neighbours);
         let inbox = &self.inbox;
+        self.stopwatch.handle(now, shard.forwarded());
         let taken = self
             .sockets
             .receive(DATAGRAMS_A_TURN, |local, from, datagram| {
@@ -255,7 +268,8 @@ impl Worker {
                 match refused {
                     Ok(()) => {}
                     Err(Misdirected::Shard(number)) => {
-                        neighbours.hand_over(shard, number, (local, from), datagram);
+                        let head = (now, (local, from));
+                        neighbours.hand_over(shard, number, head, datagram);
                     }
                     Err(Misdirected::Nobody(cause)) => shard.count_drop(cause),
                 }
@@ -265,12 +279,16 @@ impl Worker {
 
     fn take_from_neighbours(&mut self, now: Instant) -> bool {
         let (shard, neighbours) = (&mut self.shard, &mut self.neighbours);
-        let mut more = neighbours.take_handed_over(DATAGRAMS_A_TURN, |(local, from), datagram| {
-            if let Err(cause) = shard.handle_handed_over(now, local, from, datagram) {
-                shard.count_drop(cause);
-            }
-        });
-        more |= neighbours.take_published(DATAGRAMS_A_TURN, |head, packet| {
+        let stopwatch = &mut self.stopwatch;
+        let mut more =
+            neighbours.take_handed_over(DATAGRAMS_A_TURN, |(taken, (local, from)), datagram| {
+                stopwatch.handle(taken, shard.forwarded());
+                if let Err(cause) = shard.handle_handed_over(now, local, from, datagram) {
+                    shard.count_drop(cause);
+                }
+            });
+        more |= neighbours.take_published(DATAGRAMS_A_TURN, |(taken, head), packet| {
+            stopwatch.handle(taken, shard.forwarded());
             shard.handle_published(now, head, packet);
         });
         more
@@ -279,7 +297,10 @@ impl Worker {
     fn report(&mut self) {
         for event in self.shard.take_events() {
             if let Event::Stats(_) = event {
-                *self.vitals.sockets() = self.sockets.counters();
+                *self.vitals.figures() = Figures {
+                    sockets: self.sockets.counters(),
+                    forward_delays: *self.stopwatch.delays(),
+                };
             }
             let report = Report {
                 worker: self.index,

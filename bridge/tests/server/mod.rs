@@ -16,23 +16,31 @@ use viaduct_signalling::colibri2::{Capability, ConferenceModify, Endpoint, Trans
 pub(crate) struct Test {
     pub(crate) bridge: Arc<Bridge>,
     pub(crate) port: u16,
+    /// Of the private HTTP server.
+    pub(crate) private: u16,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Test {
     pub(crate) fn start(name: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
+        let [(listener, port), (private_listener, private)] = [(); 2].map(|()| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.set_nonblocking(true).expect("a socket");
+            let port = listener.local_addr().expect("bound").port();
+            (listener, port)
+        });
         let options = format!(
-            "videobridge {{ http-servers.public.port = {port}
+            "videobridge {{ http-servers.public.port = {port}, apis.rest.enabled = true
                websockets {{ enabled = true, server-id = here, domains = [ \"127.0.0.1:{port}\" ] }} }}"
         );
         let (bridge, runtime) = start(name, 1, &options);
-        listener.set_nonblocking(true).expect("a socket");
         runtime.spawn(http::serve(listener, http::public(Arc::clone(&bridge))));
+        let private_router = http::private(Arc::clone(&bridge));
+        runtime.spawn(http::serve(private_listener, private_router));
         Self {
             bridge,
             port,
+            private,
             _runtime: runtime,
         }
     }

@@ -1,14 +1,12 @@
 //! The bridge channel from a client's side: who is let in, what is said, and
 //! how it ends, with a real worker behind it.
 
-mod server;
-#[path = "../fuzz/websocket.rs"]
-mod websocket;
-
 use std::io::{Read, Write};
 
-use server::{Frame, Test};
 use viaduct_signalling::colibri2::Endpoint;
+
+use crate::server::{Frame, Test};
+use crate::websocket;
 
 #[test]
 fn a_channel_opens_for_its_endpoint_alone() {

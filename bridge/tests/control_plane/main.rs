@@ -1,0 +1,10 @@
+//! The control plane from outside, over real sockets and with a real worker
+//! behind it: bridge channels, and the private HTTP server.
+
+mod channels;
+mod http;
+mod metrics;
+#[path = "../server/mod.rs"]
+mod server;
+#[path = "../../fuzz/websocket.rs"]
+mod websocket;

@@ -87,6 +87,12 @@ impl Media {
         self.muted[kind as usize]
     }
 
+    /// Whether a muted source still has packets of its last picture.
+    pub fn ends_picture(&self, kind: Kind) -> bool {
+        let mut videos = self.videos.iter().filter(|v| v.picture().kind == kind);
+        self.is_muted(kind) && videos.any(|video| video.next_due().is_some())
+    }
+
     /// The camera or the screen.
     pub fn video(&mut self, kind: Kind) -> Option<&mut VideoSource> {
         self.videos

@@ -117,6 +117,8 @@ pub struct Participant {
     /// Once the formats are agreed; of senders only.
     media: Option<Media>,
     habits: Habits,
+    /// Whose mute, or end of it, is not told of yet.
+    unsaid: Option<Kind>,
     receiver: Receiver,
     data_channel: Option<DataChannel>,
     channel_open: bool,
@@ -160,6 +162,7 @@ impl Participant {
                 settings.sends && settings.shares,
                 rng.random(),
             ),
+            unsaid: None,
             settings,
             clock,
             identity,
@@ -564,8 +567,7 @@ impl Participant {
         match act {
             Act::Mute(kind, muted) => {
                 media.set_muted(now, kind, muted);
-                self.say_video_type(now, kind);
-                self.room.publish(self.source_states());
+                self.unsaid = Some(kind);
             }
             // As a client does: source-add, and at once presence.
             Act::Share => {
@@ -643,6 +645,7 @@ impl Participant {
                 transport.send_rtp(packet)
             });
         }
+        self.say_mutes(now);
         self.report(now);
         if now >= self.stats_due {
             self.stats_due = now + STATS_INTERVAL;
@@ -650,6 +653,16 @@ impl Participant {
                 connection_quality: 100,
             };
             self.say(now, &stats);
+        }
+    }
+
+    /// Tells of a source that was muted or unmuted. Once told the bridge passes
+    /// nothing on, so the last picture goes before.
+    fn say_mutes(&mut self, now: Instant) {
+        let sends = |kind| self.media.as_ref().is_some_and(|m| m.ends_picture(kind));
+        if let Some(kind) = self.unsaid.take_if(|kind| !sends(*kind)) {
+            self.say_video_type(now, kind);
+            self.room.publish(self.source_states());
         }
     }
 

@@ -7,13 +7,14 @@
 //! and withheld are closed up, and packets that were not seen leave their room,
 //! so that they fit in if they come late.
 
-use std::collections::VecDeque;
+use std::cmp::Ordering;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::Output;
 use super::choice::EncodingChoice;
+use super::recent::Recent;
 use crate::rtp::PacketIndex;
 
 /// Most frames remembered of an encoding, and the largest step of pictures that
@@ -21,6 +22,11 @@ use crate::rtp::PacketIndex;
 pub(super) const MAX_FRAMES: usize = 500;
 /// Most frames remembered of an encoding from which none was accepted.
 const MAX_REJECTED: usize = 64;
+/// Frames older than the newest by more than this are forgotten, but for the
+/// last few: 2 s, beyond which no packet is asked for again. It keeps what is
+/// worked on small, and with it the way to memory short.
+const KEPT: i32 = 2 * 90_000;
+const LEAST_KEPT: usize = 16;
 /// A step of timestamps this large is a restart.
 const MAX_TIMESTAMP_STEP: u32 = MAX_FRAMES as u32 * 180_000;
 /// How far the timestamps of a restarted encoding may run ahead of the time that
@@ -47,7 +53,7 @@ pub(super) struct Sight<C> {
     pub(super) encoding: u8,
     pub(super) index: PacketIndex,
     pub(super) timestamp: u32,
-    /// The frame's id on the wire, which counts modulo `modulus`.
+    /// The frame's id on the wire, which counts modulo `modulus`, a power of two.
     pub(super) id: u32,
     pub(super) modulus: u32,
     /// First and last packet of the frame.
@@ -144,31 +150,28 @@ fn step<C: Remembered, M>(from: &Frame<C, M>, to: &Frame<C, M>, accepting: bool)
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct FrameMap<C, M> {
     encoding: u8,
-    frames: VecDeque<Frame<C, M>>,
+    frames: Recent<Frame<C, M>>,
     accepted: usize,
-    /// The highest packet that passed unseen: nothing can begin before it.
+    /// The highest packet that passed unseen or is forgotten: nothing can begin
+    /// before it.
     skipped: PacketIndex,
 }
 
 impl<C: Remembered, M> FrameMap<C, M> {
     fn find(&self, id: u64) -> Result<usize, usize> {
-        // Nearly always the newest frame, or the one after it.
-        match self.frames.back() {
-            Some(newest) if newest.id == id => Ok(self.frames.len() - 1),
-            Some(newest) if newest.id < id => Err(self.frames.len()),
-            _ => self.frames.binary_search_by_key(&id, |frame| frame.id),
-        }
+        self.frames.search_by_key(&id, |frame| frame.id)
     }
 
     /// The id without its wrapping, and whether it is a restart; `None` for
     /// packets from before the map.
     fn unwrap(&self, sight: &Sight<C>) -> Option<(u64, bool)> {
         let modulus = u64::from(sight.modulus);
+        debug_assert!(modulus.is_power_of_two());
         let wire = u64::from(sight.id);
-        let Some(newest) = self.frames.back() else {
+        let Some(newest) = self.frames.newest() else {
             return Some((FIRST_ID + wire, false));
         };
-        let ahead = (wire + modulus - newest.id % modulus) % modulus;
+        let ahead = wire.wrapping_sub(newest.id) & (modulus - 1);
         let step = if ahead < modulus / 2 {
             ahead as i64
         } else {
@@ -197,10 +200,15 @@ impl<C: Remembered, M> FrameMap<C, M> {
         } else {
             MAX_FRAMES
         };
-        while self.frames.len() > most
-            && let Some(oldest) = self.frames.pop_front()
-        {
+        while let [Some(oldest), Some(newest)] = [self.frames.oldest(), self.frames.newest()] {
+            let age = newest.timestamp.wrapping_sub(oldest.timestamp) as i32;
+            let old = age > KEPT && self.frames.len() > LEAST_KEPT;
+            if !old && self.frames.len() <= most {
+                break;
+            }
             self.accepted -= usize::from(oldest.numbers.is_some());
+            self.skipped = self.skipped.max(oldest.last);
+            self.frames.pop_oldest();
         }
     }
 
@@ -327,7 +335,7 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         known.unwrap_or_else(|| {
             self.maps.push(FrameMap {
                 encoding,
-                frames: VecDeque::new(),
+                frames: Recent::default(),
                 accepted: 0,
                 skipped: PacketIndex(0),
             });
@@ -353,29 +361,26 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         };
         match map.find(id) {
             Ok(at) => {
-                if !map.frames[at].extend(sight) {
+                let frame = &map.frames[at];
+                if !frame.extend(sight) {
                     return None;
                 }
-                let overlaps = |other: Option<&Frame<C, M>>, before: bool| {
-                    other.is_some_and(|other| {
-                        if before {
-                            sight.index <= other.last
-                        } else {
-                            sight.index >= other.first
-                        }
-                    })
+                let before = at.checked_sub(1).filter(|_| sight.index < frame.first);
+                let after = (sight.index > frame.last).then_some(at + 1);
+                let meets = |at: usize, own: fn(&Frame<C, M>) -> PacketIndex, order| {
+                    let other = map.frames.get(at).map(own);
+                    other.is_some_and(|other| sight.index.cmp(&other) != order)
                 };
-                let before = at.checked_sub(1).and_then(|at| map.frames.get(at));
-                if overlaps(before, true) || overlaps(map.frames.get(at + 1), false) {
+                if before.is_some_and(|at| meets(at, |f| f.last, Ordering::Greater))
+                    || after.is_some_and(|at| meets(at, |f| f.first, Ordering::Less))
+                {
                     return None;
                 }
                 map.frames[at].take(sight);
                 Some(place(at, false))
             }
             Err(at) => {
-                let full = map.frames.len() >= MAX_FRAMES
-                    || map.accepted == 0 && map.frames.len() >= MAX_REJECTED;
-                if at == 0 && full || sight.index <= map.skipped {
+                if sight.index <= map.skipped {
                     return None;
                 }
                 let follows = at == 0 || map.frames[at - 1].last < sight.index;
@@ -422,7 +427,7 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         let elsewhere = self
             .newest
             .is_some_and(|newest| newest.encoding != map.encoding);
-        let mut later = map.frames.range(place.at + 1..);
+        let mut later = map.frames.after(place.at);
         elsewhere && later.any(|frame| frame.numbers.is_some() || needed(&frame.codec))
     }
 
@@ -439,7 +444,7 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
     pub(super) fn before(&self, place: Place) -> impl Iterator<Item = Before<'_, C>> {
         let map = &self.maps[place.map];
         let id = map.frames[place.at].id;
-        map.frames.range(..place.at).rev().map(move |frame| Before {
+        map.frames.before(place.at).map(move |frame| Before {
             ids: id - frame.id,
             codec: &frame.codec,
             accepted: frame.numbers.is_some(),

@@ -11,7 +11,8 @@
 //!
 //! [`vp8`], [`vp9`] and [`dependency_descriptor`] know their codec's layers;
 //! [`generic`] forwards whole encodings. They share [`choice`] (which encoding) and
-//! [`frames`] (numbering with lost, late and withheld frames). [`write`] makes
+//! [`frames`] (numbering with lost, late and withheld frames, each remembered in
+//! a [`recent`] row). [`write`] makes
 //! the outgoing packet. All state is plain data.
 //!
 //! Elsewhere: which layer to aim for (`allocation`), resending (`send`).
@@ -20,6 +21,7 @@ mod choice;
 mod dependency_descriptor;
 mod frames;
 mod generic;
+mod recent;
 mod vp8;
 mod vp9;
 mod write;

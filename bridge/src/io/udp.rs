@@ -151,6 +151,8 @@ struct Bound {
     failing: bool,
     /// Whether messages of several segments are worth a try.
     segments: bool,
+    /// No datagram has been too long for its path: see [`fragment`].
+    whole: bool,
 }
 
 /// The names held while the port is ours.
@@ -219,6 +221,7 @@ impl Sockets {
                     readable: true,
                     failing: false,
                     segments: true,
+                    whole: true,
                 })
             };
             let waker = Waker::new().map_err(|source| OpenError::Other {
@@ -435,6 +438,10 @@ impl Bound {
                 Some(libc::ENOBUFS | libc::ENOMEM) => {
                     counters.send_no_room += message.len() as u64;
                 }
+                Some(libc::EMSGSIZE) if self.whole => {
+                    self.allow_fragments();
+                    continue;
+                }
                 // The device cannot take segments (EIO), or these are too long
                 // for the path (EINVAL, EMSGSIZE): one by one, then.
                 _ if message.len() > 1 => {
@@ -450,8 +457,19 @@ impl Bound {
         }
     }
 
-    fn send_alone(&self, outbox: &Outbox, entry: &Entry, counters: &mut Counters) {
-        match self.socket.send_to(outbox.datagram(entry), entry.to) {
+    fn allow_fragments(&mut self) {
+        fragment(&self.socket, true);
+        self.whole = false;
+    }
+
+    fn send_alone(&mut self, outbox: &Outbox, entry: &Entry, counters: &mut Counters) {
+        let mut sent = self.socket.send_to(outbox.datagram(entry), entry.to);
+        let error = sent.as_ref().err().and_then(io::Error::raw_os_error);
+        if error == Some(libc::EMSGSIZE) && self.whole {
+            self.allow_fragments();
+            sent = self.socket.send_to(outbox.datagram(entry), entry.to);
+        }
+        match sent {
             Ok(_) => {
                 counters.messages += 1;
                 counters.sent += 1;
@@ -717,7 +735,33 @@ fn bind(local: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&local.into())?;
-    Ok(socket.into())
+    let socket = socket.into();
+    fragment(&socket, false);
+    Ok(socket)
+}
+
+/// Lets the kernel cut up datagrams that are too long for their path, or not.
+/// Without, it need not number each datagram for its fragments, a fortieth of
+/// what a send costs. So that is left until a path proves to be so narrow:
+/// media comes in packets of 1200 octets, but for tunnels in tunnels.
+fn fragment(socket: &UdpSocket, allowed: bool) {
+    let value = match allowed {
+        true => libc::IP_PMTUDISC_WANT,
+        false => libc::IP_PMTUDISC_DO,
+    };
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    let pointer = std::ptr::from_ref(&value).cast();
+    // SAFETY: the option's value is an integer, which outlives the call. An
+    // IPv6 socket refuses it, and has no such numbers.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            pointer,
+            len,
+        );
+    }
 }
 
 /// Takes the name of a port. Held by another process, it is in use.

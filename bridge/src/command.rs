@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::id::{ChannelId, ConferenceId, EndpointId, MemberId, SourceName};
 use crate::rtp::{PayloadType, Ssrc};
+use crate::view::{Part, Subject};
 
 /// A change to the conferences of one shard.
 ///
@@ -57,6 +58,12 @@ pub enum Command {
     ExpireEndpoint {
         conference: ConferenceId,
         endpoint: EndpointId,
+    },
+    /// Tell what there is to see of a conference's part here, under that number.
+    Describe {
+        conference: ConferenceId,
+        query: u64,
+        subject: Subject,
     },
     /// A WebSocket bridge channel opened. It replaces the endpoint's earlier one.
     ChannelOpened {
@@ -315,6 +322,8 @@ pub enum Event {
         remote: SocketAddr,
         srtp_profile: &'static str,
     },
+    /// The answer to [`Command::Describe`]; empty if no part is here (any more).
+    Described { query: u64, part: Box<Part> },
     /// The counters and gauges of this shard, once a second.
     Stats(Box<crate::stats::ShardStats>),
 }

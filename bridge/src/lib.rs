@@ -41,3 +41,4 @@ pub mod settings;
 pub mod shard;
 pub mod stats;
 pub mod transport;
+pub mod view;

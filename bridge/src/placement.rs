@@ -22,6 +22,7 @@ use crate::command::{
 use crate::id::{ConferenceId, EndpointId, MemberId};
 use crate::projection::MAX_ENCODINGS;
 use crate::rtp::Ssrc;
+use crate::view::Subject;
 
 /// Endpoints of one conference on one worker, before more of them are homed
 /// elsewhere. So many who all see each other cost a worker about a tenth of its
@@ -278,6 +279,26 @@ impl Placement {
     pub fn home(&self, conference: ConferenceId, member: MemberId) -> Option<usize> {
         let member = self.conferences.get(&conference)?.members.get(&member)?;
         Some(member.home)
+    }
+
+    /// Asks all parts of a conference about it; answers how many there are.
+    pub fn describe(&mut self, conference: ConferenceId, query: u64, subject: &Subject) -> usize {
+        let Some(spread) = self.conferences.get(&conference) else {
+            return 0;
+        };
+        let parts = spread.parts();
+        for worker in parts.keys() {
+            let subject = subject.clone();
+            self.dispatch(
+                *worker,
+                Command::Describe {
+                    conference,
+                    query,
+                    subject,
+                },
+            );
+        }
+        parts.len()
     }
 
     fn create_part(&mut self, conference: ConferenceId, worker: usize) {

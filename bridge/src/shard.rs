@@ -262,6 +262,19 @@ impl Shard {
                 });
                 self.forget_gone(conference);
             }
+            Command::Describe {
+                conference,
+                query,
+                subject,
+            } => {
+                let at = self.conferences.get(&conference);
+                let seat = at.and_then(|at| self.seats[*at].as_mut());
+                let part = seat.map(|seat| seat.conference.describe(now, &subject));
+                self.events.push_back(Event::Described {
+                    query,
+                    part: Box::new(part.unwrap_or_default()),
+                });
+            }
             Command::ChannelOpened {
                 conference,
                 endpoint,

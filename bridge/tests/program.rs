@@ -252,6 +252,7 @@ fn what_is_turned_off_is_not_found() {
         "/about/version",
         "/metrics",
         "/colibri/stats",
+        "/colibri/v2/conferences",
     ] {
         assert_eq!(get(ports.private, path).0, 404, "{path}");
     }

@@ -19,6 +19,7 @@ use viaduct_bridge::outbox::Outbox;
 use viaduct_bridge::rtp::{PacketIndex, RtpPacket};
 use viaduct_bridge::stats::DropCause;
 use viaduct_bridge::transport::{Output, Received, Transport, local_credentials};
+use viaduct_bridge::view::{self, Subject};
 use viaduct_signalling::colibri2::{self, Capability, ConferenceModify, Endpoint, capability};
 use viaduct_signalling::{jingle, xml};
 
@@ -248,7 +249,7 @@ fn peers_reach_their_worker_through_any_other() {
 fn a_conference_on_four_workers_loses_nothing_between_them() {
     const PEOPLE: u8 = 8;
     const PACKETS: u16 = 200;
-    let (bridge, _runtime) = start("split", WORKERS, SPREAD);
+    let (bridge, runtime) = start("split", WORKERS, SPREAD);
     let join = |number: u8| Client::join(&bridge, "meeting", number == 1, number);
     let mut clients: Vec<_> = (1..=PEOPLE).map(join).collect();
     run(&mut clients, |clients| {
@@ -310,6 +311,44 @@ fn a_conference_on_four_workers_loses_nothing_between_them() {
         .map(|w| w.shard.gauges.conference_parts)
         .sum();
     assert_eq!(parts, WORKERS as u32);
+    let ask = |conference, subject| runtime.block_on(bridge.describe(conference, &subject));
+    let conference = bridge.colibri(|colibri| colibri.find("meeting"));
+    let conference = conference.expect("it is there");
+    let (parts, missing) = ask(conference, Subject::Conference);
+    assert_eq!((parts.len(), missing), (WORKERS, 0));
+    let speakers: Vec<_> = parts
+        .iter()
+        .filter_map(|part| part.speakers.clone())
+        .collect();
+    assert_eq!(speakers.len(), 1);
+    assert_eq!(speakers[0].order.len(), usize::from(PEOPLE));
+    let described = parts.into_iter().flat_map(|part| part.endpoints);
+    let described: BTreeMap<String, view::Endpoint> = described.collect();
+    assert_eq!(described.len(), usize::from(PEOPLE));
+    for client in &clients {
+        let id = format!("endpoint-{}", client.number);
+        let endpoint = &described[&id];
+        assert_eq!(endpoint.ice_transport.state, "connected");
+        assert_eq!(endpoint.ice_transport.remote, Some(client.address));
+        assert!(endpoint.dtls_transport.srtp_profile.is_some());
+        let source = &endpoint.sources[&format!("{id}-a0")];
+        assert_eq!(source.encodings[0].ssrc, u32::from(client.number));
+        assert!(source.encodings[0].silent_ms.is_some());
+        let receives = endpoint.receives.as_ref().expect("few enough");
+        assert_eq!(receives.len(), usize::from(PEOPLE) - 1);
+        for received in receives.values() {
+            assert_eq!(received.not_sent, None);
+            assert!(received.packets_sent >= u32::from(PACKETS));
+        }
+        let (parts, _) = ask(conference, Subject::Endpoint(id.as_str().into()));
+        let alone: Vec<_> = parts
+            .iter()
+            .flat_map(|part| part.endpoints.keys())
+            .collect();
+        assert_eq!(alone, [&id]);
+    }
+    let nowhere = viaduct_bridge::id::ConferenceId(conference.0 ^ 1);
+    assert_eq!(ask(nowhere, Subject::Conference), (Vec::new(), 0));
     assert_eq!(bridge.shard_stats().gauges.conferences, 1);
     assert_eq!(
         bridge.shard_stats().gauges.largest_conference,

@@ -70,6 +70,8 @@ impl Colibri {
             meeting.clone(),
             Conference {
                 id,
+                name: request.name.clone(),
+                rtcstats_enabled: request.rtcstats_enabled.unwrap_or(true),
                 audio_feedback,
                 video_feedback,
                 created: now,

@@ -174,6 +174,7 @@ impl Colibri {
             id,
             Endpoint {
                 visitor,
+                stats_id: request.stats_id.clone(),
                 password,
                 member,
             },

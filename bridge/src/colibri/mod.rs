@@ -12,7 +12,7 @@
 //! request is not a transaction: what it did before an error stays done; but an
 //! endpoint that is refused leaves nothing of itself behind.
 //!
-//! Here: what is registered, and its end. `conference` and `endpoint` take a
+//! Here: what is registered, and its end; `overview` shows it to operators. `conference` and `endpoint` take a
 //! request apart; `transport`, `media` and `sources` translate between the words
 //! of colibri2 and those of the bridge.
 //!
@@ -22,10 +22,13 @@
 mod conference;
 mod endpoint;
 mod media;
+mod overview;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod transport;
+
+pub use overview::Overview;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -106,6 +109,9 @@ pub struct Colibri {
 #[derive(Debug)]
 struct Conference {
     id: ConferenceId,
+    /// The room, if the focus told it.
+    name: Option<String>,
+    rtcstats_enabled: bool,
     audio_feedback: Ssrc,
     video_feedback: Ssrc,
     created: Instant,
@@ -117,6 +123,8 @@ struct Conference {
 #[derive(Debug)]
 struct Endpoint {
     visitor: bool,
+    /// What it is called in statistics.
+    stats_id: Option<String>,
     /// Opens the bridge channel; independent of ICE, stable for life.
     password: String,
     member: MemberId,

@@ -31,6 +31,11 @@ impl Channels {
         self.0.last().copied()
     }
 
+    /// All that are open, the one in use last.
+    pub(super) fn open(&self) -> &[Channel] {
+        &self.0
+    }
+
     /// The WebSocket, in use or not.
     pub(super) fn web_socket(&self) -> Option<ChannelId> {
         self.0.iter().find_map(|open| match open {

@@ -12,6 +12,7 @@
 mod acquaint;
 mod allocate;
 mod channels;
+mod describe;
 mod endpoint;
 mod forward;
 mod messages;

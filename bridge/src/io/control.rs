@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::host::CpuTime;
+use super::queries::Queries;
 use super::websocket::Channels;
 use super::worker::Mailbox;
 use super::{clock, worker};
@@ -39,6 +40,7 @@ pub struct Bridge {
     pub channels: Channels,
     pub drain: AtomicBool,
     pub xmpp: XmppGauges,
+    pub queries: Queries,
     lifecycle: watch::Sender<Lifecycle>,
     colibri: Mutex<Colibri>,
     mailboxes: Vec<Mailbox>,
@@ -133,6 +135,7 @@ impl Bridge {
             channels: Channels::default(),
             drain: AtomicBool::new(parts.config.initial_drain),
             xmpp,
+            queries: Queries::default(),
             lifecycle: watch::Sender::new(Lifecycle::Running),
             colibri: Mutex::new(parts.colibri),
             shards: Mutex::new(vec![ShardStats::default(); parts.mailboxes.len()]),
@@ -332,6 +335,7 @@ impl Bridge {
             } => {
                 tracing::debug!(%conference, %endpoint, %remote, srtp_profile, "endpoint connected");
             }
+            Event::Described { query, part } => self.queries.answer(query, *part),
             Event::Stats(stats) => {
                 self.shards.lock().expect("no holder panics")[worker] = *stats;
             }

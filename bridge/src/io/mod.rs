@@ -11,6 +11,7 @@ mod lane;
 pub mod metrics;
 mod neighbours;
 pub mod program;
+pub mod queries;
 pub mod rng;
 pub mod udp;
 pub mod websocket;

@@ -21,7 +21,7 @@ use video::VideoOutput;
 use crate::command::Encoding;
 use crate::formats::Formats;
 use crate::outbox::Outbox;
-use crate::projection::IncomingVideo;
+use crate::projection::{IncomingVideo, Projection};
 use crate::rtcp;
 use crate::rtcp::report::{ReportBlock, SenderInfo, write_sender_report};
 use crate::rtcp::transport_cc::TransportFeedback;
@@ -224,6 +224,22 @@ impl Downlink {
     pub fn existing_video_mut(&mut self, slot: usize) -> Option<&mut VideoOutput> {
         match self.outputs.get_mut(slot)?.as_mut()? {
             Output::Video(video) => Some(video),
+            Output::Audio(_) => None,
+        }
+    }
+
+    /// What was sent of a source, if anything ever was to be.
+    pub fn sent(&self, slot: usize) -> Option<&Sent> {
+        match self.outputs.get(slot)?.as_ref()? {
+            Output::Audio(audio) => Some(&audio.sent),
+            Output::Video(video) => Some(&video.sent),
+        }
+    }
+
+    /// The projection of a video source, if anything ever was to be sent of it.
+    pub fn projection(&self, slot: usize) -> Option<&Projection> {
+        match self.outputs.get(slot)?.as_ref()? {
+            Output::Video(video) => Some(&video.projection),
             Output::Audio(_) => None,
         }
     }

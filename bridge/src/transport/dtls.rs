@@ -190,6 +190,15 @@ impl Dtls {
         }
     }
 
+    pub(super) fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Waiting { .. } => "waiting",
+            State::Handshaking { .. } => "handshaking",
+            State::Connected { .. } => "connected",
+            State::Over => "over",
+        }
+    }
+
     /// What the peer told about its certificate and role.
     pub(super) fn set_remote(&mut self, fingerprints: &[Fingerprint]) {
         if !fingerprints.is_empty() {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use super::demux::{Binding, Class, StunError, TransactionId};
 use crate::command::{Candidate, CandidateKind, EndpointSettings, IceCredentials};
+use crate::view;
 
 /// Without an answer for so long, a peer has withdrawn its consent. RFC 7675
 /// §5.1 allows up to 30 s; Chromium gives up on us after about 17.
@@ -312,6 +313,26 @@ impl Ice {
     /// A pair is selected and consent is fresh.
     pub(super) fn connected(&self) -> bool {
         self.connected
+    }
+
+    /// How it stands, for who looks.
+    pub(super) fn describe(&self) -> view::Ice {
+        let state = if self.connected {
+            "connected"
+        } else if self.remote.is_some() {
+            "checking"
+        } else {
+            "new"
+        };
+        view::Ice {
+            state,
+            local: self.selected.map(|(local, _)| local),
+            remote: self.selected.map(|(_, remote)| remote),
+            local_ufrag: self.identity.credentials.ufrag.clone(),
+            controlling: self.identity.controlling,
+            paths: self.paths.len(),
+            remote_candidates: self.signalled,
+        }
     }
 
     /// Whether an authentic message came over `pair`.

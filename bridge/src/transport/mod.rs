@@ -36,6 +36,7 @@ use crate::command::{EndpointSettings, RemoteTransport};
 use crate::outbox::Outbox;
 use crate::rtp::PacketIndex;
 use crate::stats::DropCause;
+use crate::view;
 use dtls::{Dtls, DtlsEvent};
 use ice::{Ice, IceEvent};
 use srtp::{Inbound, InboundState, KeyingMaterial, Outbound, OutboundState, Profile, SrtpError};
@@ -234,6 +235,20 @@ impl Transport {
     /// Whether media can flow: ICE is connected and DTLS is done.
     pub fn ready(&self) -> bool {
         self.ice.connected() && self.media.is_some()
+    }
+
+    /// How the peer is reached, for who looks.
+    pub fn describe_ice(&self) -> view::Ice {
+        self.ice.describe()
+    }
+
+    /// How far DTLS has come, for who looks.
+    pub fn describe_dtls(&self) -> view::Dtls {
+        view::Dtls {
+            state: self.dtls.state_name(),
+            is_connected: self.media.is_some(),
+            srtp_profile: self.media.as_ref().map(|media| media.profile.name()),
+        }
     }
 
     /// Seals what goes to the peer; `None` before DTLS is done.

@@ -1,8 +1,14 @@
 //! The two HTTP servers: the private one for operators and the public one that
 //! carries bridge channels. Paths and answers: `focus-bridge` §4.2, §4.3.
 //!
+//! Here: the servers and what is short; `colibri` has bridge control, `debug` the
+//! state of conferences.
+//!
 //! Whatever the configuration turns off is 404. Both servers tell browsers that
 //! any page may read them, as JVB's do.
+
+mod colibri;
+mod debug;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,8 +24,8 @@ use axum::routing::{any, get, post};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
-use super::control::Bridge;
-use super::{metrics, websocket};
+use crate::io::control::Bridge;
+use crate::io::{metrics, websocket};
 
 /// Binds a server's port; the error names the address and what to do.
 pub fn bind(server: &str, host: IpAddr, port: u16) -> anyhow::Result<std::net::TcpListener> {
@@ -40,7 +46,7 @@ pub async fn serve(listener: std::net::TcpListener, router: Router) -> anyhow::R
     Ok(axum::serve(listener, router).await?)
 }
 
-/// Health, version, debug, statistics, metrics.
+/// Health, version, debug, statistics, metrics, bridge control.
 pub fn private(bridge: Arc<Bridge>) -> Router {
     let config = &bridge.config;
     let mut router = Router::new();
@@ -51,13 +57,18 @@ pub fn private(bridge: Arc<Bridge>) -> Router {
         router = router.route("/about/version", get(version));
     }
     if config.rest.debug {
-        router = router.route("/debug", get(debug));
+        router = router.merge(debug::routes());
     }
     if config.rest.prometheus {
         router = router.route("/metrics", get(prometheus));
     }
     if config.rest.colibri {
-        router = router.route("/colibri/stats", get(statistics));
+        router = router
+            .route("/colibri/stats", get(statistics))
+            .merge(colibri::routes());
+        if config.rest.debug {
+            router = router.merge(debug::old_routes());
+        }
         if config.rest.shutdown {
             router = router.route("/colibri/shutdown", post(shutdown));
         }
@@ -105,17 +116,6 @@ async fn version() -> Json<Value> {
         "name": metrics::NAME,
         "version": metrics::VERSION,
         "os": std::env::consts::OS,
-    }))
-}
-
-/// What an operator asks first: is it well, is it draining, and who is it to
-/// each server.
-async fn debug(State(bridge): State<Arc<Bridge>>) -> Json<Value> {
-    let logins = bridge.xmpp.logins.lock().expect("no holder panics").clone();
-    Json(json!({
-        "drain": bridge.drain.load(Relaxed),
-        "health": bridge.unhealthy().unwrap_or_else(|| "ok".to_owned()),
-        "xmpp": logins,
     }))
 }
 

@@ -1,3 +1,5 @@
+//! Bridge control to JSON and back: by example, by what is wrong with it, by chance.
+
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;

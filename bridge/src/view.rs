@@ -159,7 +159,8 @@ pub struct Layer {
 /// A source, at a receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Received {
-    /// Why nothing is sent just now; `None` if it is.
+    /// Why nothing is sent just now; `None` if it is, or if its sender is muted
+    /// by a moderator on another worker, where alone that is known.
     pub not_sent: Option<&'static str>,
     /// Of video: the height it is limited to, -1 for unlimited.
     pub max_height: Option<i32>,

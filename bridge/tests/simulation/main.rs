@@ -22,6 +22,7 @@ use simulator::{CONFERENCE, Simulation, bridge_address};
 use viaduct_bridge::command::{Command, EndpointUpdate, ForceMute};
 use viaduct_bridge::id::{ChannelId, EndpointId};
 use viaduct_bridge::stats::DropCause;
+use viaduct_bridge::view::Subject;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -18,6 +18,7 @@ use viaduct_bridge::settings::ShardSettings;
 use viaduct_bridge::shard::Shard;
 use viaduct_bridge::stats::ShardStats;
 use viaduct_bridge::transport::{Certificate, local_credentials};
+use viaduct_bridge::view::{Part, Subject};
 
 use crate::client::signalled::{BridgeSide, credentials, fingerprint, host, media, sources};
 use crate::client::{Client, Track};
@@ -389,6 +390,30 @@ impl Simulation {
             self.placement.expire_endpoint(CONFERENCE, member);
             self.exchange();
         }
+    }
+
+    /// What all shards tell of their parts, put together.
+    pub(crate) fn describe(&mut self, subject: &Subject) -> Part {
+        let mut whole = Part::default();
+        for shard in &mut self.shards {
+            shard.handle_command(
+                self.now,
+                Command::Describe {
+                    conference: CONFERENCE,
+                    query: 7,
+                    subject: subject.clone(),
+                },
+            );
+            let described = shard.take_events().find_map(|event| match event {
+                Event::Described { query: 7, part } => Some(*part),
+                _ => None,
+            });
+            let part = described.expect("an answer");
+            whole.endpoints.extend(part.endpoints);
+            assert!(whole.speakers.is_none() || part.speakers.is_none());
+            whole.speakers = whole.speakers.or(part.speakers);
+        }
+        whole
     }
 
     /// The figures of all shards.

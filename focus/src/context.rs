@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use viaduct_signalling::brewery::HealthCheck as HealthCheckIq;
 use viaduct_signalling::disco::Ping;
 use viaduct_signalling::jid::{BareJid, FullJid, Jid};
-use viaduct_signalling::xml::to_element;
+use viaduct_signalling::xml::{Element, to_element};
 
 use crate::bridges::registry::{self, HealthCheck, Registry};
 use crate::conference::sources::Limits;
@@ -14,6 +14,9 @@ use crate::jingle::features::Remembered;
 use crate::outbox::{Expected, Link, Outbox};
 use crate::random::Random;
 use crate::stats::Counters;
+
+/// Answers to health checks are taken for so long.
+const LATE: Duration = Duration::from_secs(60);
 
 /// What the operator chose, as far as the state machines need it.
 #[derive(Clone, Debug)]
@@ -140,6 +143,14 @@ impl Context<'_> {
         self.now + self.settings.reply_timeout
     }
 
+    /// Tells a bridge, if it is there, what it may forget.
+    pub fn expire(&mut self, bridge: &FullJid, request: Element) {
+        if self.registry.get(bridge).is_some() {
+            let link = self.settings.brewery_link;
+            self.out.ask(link, bridge.clone(), request);
+        }
+    }
+
     /// There is reason to doubt a bridge: ask it at once. If it was down already,
     /// that reason is enough.
     pub fn suspect(&mut self, bridge: &FullJid) {
@@ -163,8 +174,9 @@ impl Context<'_> {
 /// that its silence can be told from the bridge's.
 pub fn send_check(out: &mut Outbox, settings: &Settings, now: Instant, check: &HealthCheck) {
     let link = settings.brewery_link;
-    // The registry keeps the time; the entry here only has to outlive it.
-    let deadline = now + settings.reply_timeout.max(settings.bridge.health.timeout);
+    // The registry keeps the time; the entry here only has to outlive it, and
+    // late answers count.
+    let deadline = now + LATE.max(settings.bridge.health.timeout);
     let expected = Expected::Health {
         bridge: check.bridge.clone(),
         number: check.number,

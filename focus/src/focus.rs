@@ -22,11 +22,12 @@ use viaduct_signalling::xml::{Element, from_element, ns, to_element};
 use crate::FOCUS_NICK;
 use crate::bridges::health::Answer as HealthAnswer;
 use crate::bridges::registry::{Event, Registry, Report};
+use crate::bridges::session::expire_conference;
 use crate::conference::{Asker, Conference, answer_request};
 use crate::context::{Context, Settings, send_check};
 use crate::disco;
 use crate::jingle::features::Remembered;
-use crate::outbox::{Answer, Expected, Failure, Link, Outbox, Output};
+use crate::outbox::{Answer, Expected, Failure, Link, Outbox, Output, RoomRequest};
 use crate::random::Random;
 use crate::stats::{Counters, Gauges, Statistics};
 
@@ -425,9 +426,20 @@ impl Focus {
     fn dispatch(&mut self, now: Instant, expected: Expected, answer: Answer) {
         match expected {
             Expected::Room(room, request) => {
+                if let RoomRequest::Allocation(place) = &request
+                    && place.is_over(&answer)
+                {
+                    self.registry.settled(&place.bridge, place.tenure);
+                }
                 self.with(now, |ctx, conferences| {
-                    if let Some(conference) = conferences.get_mut(&room) {
-                        conference.answered(ctx, request, answer);
+                    match (conferences.get_mut(&room), request) {
+                        (Some(conference), request) => conference.answered(ctx, request, answer),
+                        (None, RoomRequest::Allocation(place))
+                            if answer.is_ok() && place.overdue > 0 =>
+                        {
+                            ctx.expire(&place.bridge, expire_conference(&place.meeting_id));
+                        }
+                        (None, _) => {}
                     }
                 });
             }

@@ -2,7 +2,7 @@
 //! table of requests that wait for an answer.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use viaduct_signalling::iq::{Ids, Iq, Kind, Pending, StanzaError};
 use viaduct_signalling::jid::{BareJid, FullJid, Jid};
@@ -63,12 +63,8 @@ pub enum RoomRequest {
         sid: String,
         initiate: bool,
     },
-    /// An endpoint on a bridge; `attempt` tells a later try from this one.
-    Allocation {
-        session: u32,
-        nick: String,
-        attempt: u64,
-    },
+    /// An endpoint on a bridge.
+    Allocation(Place),
     Update {
         session: u32,
         nick: String,
@@ -77,6 +73,35 @@ pub enum RoomRequest {
     Probe {
         session: u32,
     },
+}
+
+/// An endpoint that a bridge was asked for. The answer is waited for longer than
+/// it should take: a bridge that is slow is not dead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub session: u32,
+    pub nick: String,
+    /// Tells a later try from this one.
+    pub attempt: u64,
+    pub bridge: FullJid,
+    /// Of the bridge, when it was asked.
+    pub tenure: u64,
+    pub meeting_id: String,
+    pub asked: Instant,
+    /// How often the answer was due and had not come.
+    pub overdue: u32,
+}
+
+/// So often an endpoint's answer is waited for once more, each time for
+/// [`OVERDUE`].
+const MAX_OVERDUE: u32 = 4;
+const OVERDUE: Duration = Duration::from_secs(15);
+
+impl Place {
+    /// Whether this is the last that will be heard of the request.
+    pub fn is_over(&self, answer: &Answer) -> bool {
+        self.overdue >= MAX_OVERDUE || !matches!(answer, Err(Failure::Timeout))
+    }
 }
 
 /// Collects what leaves, and keeps what is waited for.
@@ -163,10 +188,18 @@ impl Outbox {
         self.pending.get_mut(&link)?.take(answer)
     }
 
+    /// What was not answered in time.
     pub fn expired(&mut self, now: Instant) -> Option<Expected> {
+        let again = |expected: &mut Expected| match expected {
+            Expected::Room(_, RoomRequest::Allocation(place)) if place.overdue < MAX_OVERDUE => {
+                place.overdue += 1;
+                Some(now + OVERDUE)
+            }
+            _ => None,
+        };
         self.pending
             .values_mut()
-            .find_map(|pending| pending.expired(now))
+            .find_map(|pending| pending.overdue(now, again))
     }
 
     pub fn next_timeout(&self) -> Option<Instant> {

@@ -31,6 +31,8 @@ enum Step {
     RemoveBridge(usize),
     Freeze(usize),
     Thaw(usize),
+    /// The bridge takes so many seconds for an answer.
+    Slow(usize, u64),
     /// The bridge forgets all conferences, as one started anew.
     Forget(usize),
     Refuse(usize),
@@ -54,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0usize..3).prop_map(Step::RemoveBridge),
         1 => (0usize..3).prop_map(Step::Freeze),
         1 => (0usize..3).prop_map(Step::Thaw),
+        2 => (0usize..3, 0u64..30).prop_map(|(number, seconds)| Step::Slow(number, seconds)),
         1 => (0usize..3).prop_map(Step::Forget),
         1 => (0usize..3).prop_map(Step::Refuse),
         1 => (0usize..3).prop_map(Step::Accept),
@@ -158,6 +161,7 @@ fn act(world: &mut World, step: &Step) {
         }
         Step::Freeze(number)
         | Step::Thaw(number)
+        | Step::Slow(number, _)
         | Step::Forget(number)
         | Step::Refuse(number)
         | Step::Accept(number) => {
@@ -167,6 +171,7 @@ fn act(world: &mut World, step: &Step) {
             match step {
                 Step::Freeze(_) => bridge.frozen = true,
                 Step::Thaw(_) => bridge.frozen = false,
+                Step::Slow(_, seconds) => bridge.delay = Duration::from_secs(*seconds),
                 Step::Forget(_) => bridge.conferences.clear(),
                 Step::Refuse(_) => {
                     bridge.refusal = Some(StanzaError::new(Condition::InternalServerError));
@@ -183,6 +188,7 @@ fn mend(world: &mut World) {
         let nick = bridge_name(number);
         if let Some(bridge) = world.bridges.get_mut(&nick) {
             bridge.frozen = false;
+            bridge.delay = Duration::ZERO;
             bridge.refusal = None;
         }
     }

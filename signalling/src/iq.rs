@@ -458,6 +458,35 @@ impl<T> Pending<T> {
         self.waiting.remove(&id).map(|waiting| waiting.context)
     }
 
+    /// As [`Pending::expired`], but where `again` names another deadline the
+    /// request goes on waiting, with its context as `again` leaves it.
+    pub fn overdue(
+        &mut self,
+        now: Instant,
+        again: impl FnOnce(&mut T) -> Option<Instant>,
+    ) -> Option<T>
+    where
+        T: Clone,
+    {
+        let (at, _) = self.deadlines.first()?;
+        if *at > now {
+            return None;
+        }
+        let (_, id) = self.deadlines.pop_first()?;
+        let waiting = self.waiting.get_mut(&id)?;
+        let context = waiting.context.clone();
+        match again(&mut waiting.context) {
+            Some(deadline) => {
+                waiting.deadline = deadline;
+                self.deadlines.insert((deadline, id));
+            }
+            None => {
+                self.waiting.remove(&id);
+            }
+        }
+        Some(context)
+    }
+
     /// Gives up all requests, as when the session that would bring their
     /// answers is lost. In the order of their deadlines.
     pub fn drain(&mut self) -> Vec<T> {
@@ -644,6 +673,29 @@ mod tests {
         assert!(pending.is_empty());
         assert_eq!(pending.next_timeout(), None);
         assert_eq!(pending.expired(now), None);
+    }
+
+    #[test]
+    fn an_overdue_request_may_still_be_answered() {
+        let start = Instant::now();
+        let at = |seconds| start + std::time::Duration::from_secs(seconds);
+        let mut pending = Pending::default();
+        pending.insert(&Iq::get("1", jid("r@muc/a"), &Ping), at(1), 0);
+        let again = |times: &mut u32| {
+            *times += 1;
+            (*times < 2).then(|| at(5))
+        };
+        assert_eq!(pending.overdue(at(0), again), None);
+        assert_eq!(pending.overdue(at(1), again), Some(0));
+        assert_eq!(pending.next_timeout(), Some(at(5)));
+        assert_eq!(pending.overdue(at(4), again), None);
+        let mut other = Pending::default();
+        other.insert(&Iq::get("1", jid("r@muc/a"), &Ping), at(1), 0);
+        other.overdue(at(1), again);
+        assert_eq!(other.take(&from(Some("r@muc/a"), "1")), Some(1));
+        assert_eq!(other.next_timeout(), None);
+        assert_eq!(pending.overdue(at(5), again), Some(1));
+        assert!(pending.is_empty());
     }
 
     #[test]

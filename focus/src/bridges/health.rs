@@ -4,8 +4,11 @@
 //! must not lose its calls because its control connection is slow. Calls move
 //! only when the bridge itself says that it is broken, or when a *suspicion*
 //! (clients whose ICE failed, an allocation without answer) and an unanswered
-//! IQ sent at that moment come together. A bridge that came back earns its way:
-//! [`Settings::rise`] good answers and a quiet time.
+//! IQ sent at that moment come together. One that answers nothing may be dead or
+//! have more to do than it can: it is the last to be used, but used if it is all
+//! there is, and asked again with growing pauses; an answer clears it, however
+//! late. A bridge that came back earns its way by a quiet time, and one that was
+//! broken by [`Settings::rise`] good answers before.
 
 use std::time::{Duration, Instant};
 
@@ -20,16 +23,20 @@ pub struct Settings {
     pub timeout: Duration,
     /// The same for a check made on suspicion.
     pub suspicion_timeout: Duration,
-    /// Failed checks in a row after which the bridge gets no new calls.
+    /// Failed checks in a row after which the bridge gets no new calls, unless
+    /// no other answers.
     pub fall: u32,
-    /// Good ones in a row after which it gets them again.
+    /// Good ones in a row after which one that was broken may get them again.
     pub rise: u32,
     /// Quiet time after the last failure: `failure-reset-threshold`.
     pub reset: Duration,
 }
 
-/// How often a bridge that is down is asked.
+/// How often a bridge that is down is asked, and the first pause before a silent
+/// one is asked again; the pause doubles up to the regular interval.
 const RECHECK: Duration = Duration::from_secs(2);
+/// Checks kept for their answer, those that failed for want of one included.
+const MAX_CHECKS: usize = 8;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -53,19 +60,22 @@ pub enum State {
     Up,
     /// Answered late or not at all, not often enough to be written off.
     Degraded { failures: u32 },
+    /// Answers nothing: used only where nothing answers.
+    Silent { failures: u32, since: Instant },
     /// Answers again, but has not been well for long: used only where nothing
     /// else is.
     Recovering { last_failure: Instant },
-    /// Not used; `passed` good answers since.
+    /// Says that it is broken and is not used; `passed` good answers since.
     Down { last_failure: Instant, passed: u32 },
 }
 
-/// A check that waits for its answer.
+/// A check that has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Check {
     number: u64,
     sent: Instant,
-    due: Instant,
+    /// `None`: it has failed, an answer would be late.
+    due: Option<Instant>,
     suspicion: bool,
 }
 
@@ -93,8 +103,11 @@ pub enum Verdict {
 pub struct Health {
     state: State,
     next: Instant,
+    /// In the order in which they were sent.
     checks: Vec<Check>,
     counter: u64,
+    /// When the newest question that was answered had been sent.
+    heard: Option<Instant>,
 }
 
 impl Health {
@@ -105,6 +118,7 @@ impl Health {
             next: now + settings.interval,
             checks: Vec::new(),
             counter: 0,
+            heard: None,
         }
     }
 
@@ -125,9 +139,26 @@ impl Health {
         matches!(self.state, State::Degraded { .. })
     }
 
+    /// It answers nothing.
+    pub fn silent(&self) -> bool {
+        matches!(self.state, State::Silent { .. })
+    }
+
+    /// Whether it has answered anything asked after that.
+    pub fn heard_since(&self, asked: Instant) -> bool {
+        self.heard.is_some_and(|heard| heard > asked)
+    }
+
+    /// It let some other question wait for too long.
+    pub fn slow(&mut self) {
+        if self.state == State::Up {
+            self.state = State::Degraded { failures: 0 };
+        }
+    }
+
     /// When [`Self::due`] or [`Self::expire`] has something to do.
     pub fn next_timeout(&self, settings: &Settings) -> Option<Instant> {
-        let check = self.checks.iter().map(|c| c.due).min();
+        let check = self.checks.iter().filter_map(|c| c.due).min();
         let regular = settings.enabled.then_some(self.next);
         check.into_iter().chain(regular).min()
     }
@@ -143,29 +174,35 @@ impl Health {
             _ => settings.interval,
         };
         self.next = now + pause;
-        let running = self.checks.iter().any(|c| !c.suspicion);
-        (!running).then(|| self.start(now, now + settings.timeout, false))
+        (!self.running(false)).then(|| self.start(now, now + settings.timeout, false))
     }
 
     /// Someone has reason to doubt the bridge: the number of the check to send
     /// now, or `None` if one such check is already under way.
     pub fn suspect(&mut self, now: Instant, settings: &Settings) -> Option<u64> {
-        let running = self.checks.iter().any(|c| c.suspicion);
-        (!running).then(|| self.start(now, now + settings.suspicion_timeout, true))
+        (!self.running(true)).then(|| self.start(now, now + settings.suspicion_timeout, true))
+    }
+
+    fn running(&self, suspicion: bool) -> bool {
+        let waiting = |c: &Check| c.due.is_some() && c.suspicion == suspicion;
+        self.checks.iter().any(waiting)
     }
 
     fn start(&mut self, now: Instant, due: Instant, suspicion: bool) -> u64 {
         self.counter += 1;
+        if self.checks.len() >= MAX_CHECKS {
+            self.checks.remove(0);
+        }
         self.checks.push(Check {
             number: self.counter,
             sent: now,
-            due,
+            due: Some(due),
             suspicion,
         });
         self.counter
     }
 
-    /// The answer to check `number`; a late one changes nothing.
+    /// The answer to check `number`, in time or late.
     pub fn answered(
         &mut self,
         now: Instant,
@@ -176,7 +213,8 @@ impl Health {
         let Some(at) = self.checks.iter().position(|c| c.number == number) else {
             return Verdict::Nothing;
         };
-        let check = self.checks.swap_remove(at);
+        let check = self.checks.remove(at);
+        self.heard = self.heard.max(Some(check.sent));
         match answer {
             Answer::Broken => {
                 self.checks.clear();
@@ -210,6 +248,12 @@ impl Health {
                     passed: passed + 1,
                 };
                 Verdict::Nothing
+            }
+            State::Silent { since, .. } => {
+                self.state = State::Recovering {
+                    last_failure: since,
+                };
+                Verdict::Usable
             }
             State::Down { last_failure, .. } | State::Recovering { last_failure } => {
                 let recovering = matches!(self.state, State::Recovering { .. });
@@ -250,39 +294,58 @@ impl Health {
         settings: &Settings,
     ) -> Verdict {
         let mut verdict = Verdict::Nothing;
-        let (late, waiting): (Vec<Check>, Vec<Check>) =
-            self.checks.drain(..).partition(|c| c.due <= now);
-        self.checks = waiting;
-        for check in late {
+        let mut failed = Vec::new();
+        for check in &mut self.checks {
+            if check.due.is_some_and(|due| due <= now) {
+                check.due = None;
+                failed.push(*check);
+            }
+        }
+        for check in failed {
             if server_heard.is_none_or(|heard| heard <= check.sent) {
                 continue;
             }
             if check.suspicion {
-                self.state = State::Down {
-                    last_failure: now,
-                    passed: 0,
-                };
-                self.next = self.next.min(now + RECHECK);
                 verdict = Verdict::Dead;
-                continue;
             }
-            self.state = match self.state {
-                State::Up if settings.fall > 1 => State::Degraded { failures: 1 },
-                State::Degraded { failures } if failures + 1 < settings.fall => State::Degraded {
-                    failures: failures + 1,
-                },
-                State::Up
-                | State::Degraded { .. }
-                | State::Recovering { .. }
-                | State::Down { .. } => State::Down {
-                    last_failure: now,
-                    passed: 0,
-                },
-            };
-            // Ask again soon: the second failure should not wait for the interval.
-            self.next = self.next.min(now);
+            self.failed(now, check.suspicion, settings);
         }
         verdict
+    }
+
+    fn failed(&mut self, now: Instant, suspicion: bool, settings: &Settings) {
+        // Ask again soon: the second failure should not wait for the interval.
+        let mut pause = Duration::ZERO;
+        self.state = match self.state {
+            State::Up if !suspicion && settings.fall > 1 => State::Degraded { failures: 1 },
+            State::Degraded { failures } if !suspicion && failures + 1 < settings.fall => {
+                State::Degraded {
+                    failures: failures + 1,
+                }
+            }
+            State::Down { .. } => State::Down {
+                last_failure: now,
+                passed: 0,
+            },
+            State::Silent { failures, .. } => {
+                pause = RECHECK.saturating_mul(1 << failures.min(16));
+                State::Silent {
+                    failures: failures + 1,
+                    since: now,
+                }
+            }
+            State::Up | State::Degraded { .. } | State::Recovering { .. } => {
+                pause = RECHECK;
+                State::Silent {
+                    failures: 1,
+                    since: now,
+                }
+            }
+        };
+        self.next = match self.state {
+            State::Silent { .. } => now + pause.min(settings.interval),
+            _ => self.next.min(now + pause),
+        };
     }
 }
 
@@ -381,6 +444,40 @@ mod tests {
             (70..=80).contains(&well),
             "a minute after the failure, not {well}"
         );
+    }
+
+    /// An answer that comes after its check has failed shows a bridge that is
+    /// slow, not one that is dead.
+    #[test]
+    fn silent_bridge_is_cleared_by_an_answer_however_late() {
+        let (t0, settings, mut health) = start();
+        let number = health.suspect(after(t0, 3), &settings).expect("no other");
+        let heard = Some(after(t0, 4));
+        assert_eq!(health.expire(after(t0, 5), heard, &settings), Verdict::Dead);
+        assert!(health.silent() && !health.heard_since(t0));
+        assert_eq!(
+            health.answered(after(t0, 23), number, Answer::Alive, &settings),
+            Verdict::Usable
+        );
+        assert!(health.recovering() && health.heard_since(after(t0, 2)));
+        assert!(!health.heard_since(after(t0, 3)), "it was asked then");
+    }
+
+    #[test]
+    fn silent_bridge_is_asked_again_with_growing_pauses() {
+        let (t0, settings, mut health) = start();
+        let mut asked = Vec::new();
+        for second in 1..=120 {
+            let now = after(t0, second);
+            health.expire(now, Some(now), &settings);
+            if health.due(now, &settings).is_some() {
+                asked.push(second);
+            }
+        }
+        let pauses: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(pauses[..5], [5, 7, 9, 13, 15], "timeout and pause");
+        assert!(pauses[5..].iter().all(|pause| *pause == 15));
+        assert!(health.checks.len() <= MAX_CHECKS);
     }
 
     #[test]

@@ -18,6 +18,11 @@ use super::select::{self, Candidate, Choice, NoBridge, Request};
 /// Occupants of the brewery kept as bridges. Beyond it newcomers are ignored:
 /// only accounts of the operator can enter that room.
 pub const MAX_BRIDGES: usize = 10_000;
+/// Endpoints that one bridge is asked for at once, over all conferences. More
+/// would only wait there, and grow old in the queue of one that is slow.
+pub const MAX_ASKED: usize = 64;
+/// A presence older than that is not recent: `presence-timeout` of jicofo.
+const FRESH: Duration = Duration::from_secs(45);
 
 /// `jicofo.bridge.*`.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +96,10 @@ pub struct Bridge {
     bookings: VecDeque<Booking>,
     /// Participants this focus has on it.
     participants: usize,
+    /// Endpoints asked for and neither given nor refused yet.
+    asked: usize,
+    /// The last presence.
+    seen: Instant,
     /// Tells its stay in the brewery from earlier ones under the same name.
     tenure: u64,
 }
@@ -136,6 +145,11 @@ impl Bridge {
     /// It answers; new calls only where no operational bridge is.
     pub fn usable(&self) -> bool {
         (self.health.operational() || self.health.recovering()) && self.absent_since.is_none()
+    }
+
+    /// It is in the brewery and answers nothing: it may be slow, or dead.
+    pub fn silent(&self) -> bool {
+        self.health.silent() && self.absent_since.is_none() && !self.shutting_down
     }
 
     pub fn in_shutdown(&self) -> bool {
@@ -251,6 +265,8 @@ impl Registry {
                 health: Health::new(now, &self.settings.health),
                 bookings: VecDeque::new(),
                 participants: 0,
+                asked: 0,
+                seen: now,
                 tenure: self.tenures,
             };
             note_doubled(&mut bridge, occupant, items);
@@ -260,6 +276,7 @@ impl Registry {
             return events;
         }
         let bridge = self.bridges.get_mut(occupant).expect("looked up above");
+        bridge.seen = now;
         note_doubled(bridge, occupant, items);
         if let Some(real) = items.first()
             && bridge.real.as_ref() != Some(real)
@@ -347,6 +364,19 @@ impl Registry {
         verdict_event(bridge, verdict, "it reports itself broken")
     }
 
+    /// A request to it has waited for too long.
+    pub fn slow(&mut self, bridge: &FullJid) {
+        if let Some(known) = self.bridges.get_mut(bridge) {
+            known.health.slow();
+        }
+    }
+
+    /// Whether the bridge has answered anything asked after that.
+    pub fn heard_since(&self, bridge: &FullJid, asked: Instant) -> bool {
+        let known = self.bridges.get(bridge);
+        known.is_some_and(|known| known.health.heard_since(asked))
+    }
+
     /// It refused a conference because it takes nothing new.
     pub fn graceful(&mut self, bridge: &FullJid) {
         if let Some(known) = self.bridges.get_mut(bridge) {
@@ -381,7 +411,7 @@ impl Registry {
                 .health
                 .expire(now, server_heard, &self.settings.health);
             if was_operational && !bridge.health.operational() {
-                tracing::warn!(bridge = %occupant.resource(), "bridge does not answer, no new calls for it");
+                tracing::warn!(bridge = %occupant.resource(), "bridge does not answer, it is the last choice");
             }
             events.extend(verdict_event(occupant, verdict, "it does not answer"));
             if let Some(number) = bridge.health.due(now, &self.settings.health) {
@@ -408,7 +438,8 @@ impl Registry {
             .min()
     }
 
-    /// Chooses a bridge for one participant and books it at once.
+    /// Chooses a bridge for one participant and books it at once, as a request
+    /// that it has to answer too.
     pub fn place(&mut self, now: Instant, request: &Request<'_>) -> Result<Choice, NoBridge> {
         let candidates = self.candidates(now);
         let choice = select::select(&candidates, request, &self.settings.select)?;
@@ -416,6 +447,10 @@ impl Registry {
             .bridges
             .get_mut(&choice.bridge)
             .expect("a candidate is a known bridge");
+        if bridge.asked >= MAX_ASKED {
+            return Err(NoBridge::Busy);
+        }
+        bridge.asked += 1;
         bridge.bookings.push_back(Booking {
             at: now,
             stress: bridge.average_participant_stress,
@@ -429,6 +464,24 @@ impl Registry {
         self.bridges.iter().any(|(occupant, other)| {
             occupant != bridge && other.operational() && !other.shutting_down
         })
+    }
+
+    /// Whether there is a bridge to which calls should go from one that does not
+    /// answer: not from one slow bridge to the next.
+    pub fn better_than(&self, bridge: &FullJid) -> bool {
+        self.bridges.iter().any(|(occupant, other)| {
+            let well = other.operational() && !other.health.degraded();
+            occupant != bridge && well && !other.shutting_down
+        })
+    }
+
+    /// A request of [`Self::place`] is over: answered, or waited for no longer.
+    pub fn settled(&mut self, bridge: &FullJid, tenure: u64) {
+        if let Some(known) = self.bridges.get_mut(bridge)
+            && known.tenure == tenure
+        {
+            known.asked = known.asked.saturating_sub(1);
+        }
     }
 
     /// The figures a choice was made from, for `/debug`.
@@ -482,6 +535,9 @@ impl Registry {
                     operational: bridge.operational(),
                     recovering: bridge.usable() && !bridge.operational(),
                     degraded: bridge.health.degraded(),
+                    silent: bridge.silent(),
+                    fresh: now < bridge.seen + FRESH,
+                    busy: bridge.asked >= MAX_ASKED,
                     drain: bridge.drain,
                     graceful_shutdown: bridge.graceful_shutdown,
                     shutting_down: bridge.shutting_down,
@@ -507,6 +563,7 @@ impl Registry {
                         "corrected-stress": stress,
                         "drain": bridge.drain,
                         "endpoints": bridge.participants,
+                        "asked": bridge.asked,
                         "graceful-shutdown": bridge.graceful_shutdown,
                         "healthy": bridge.usable(),
                         "health": format!("{:?}", bridge.health.state()),
@@ -667,6 +724,33 @@ mod tests {
             (a.corrected_stress() - 0.045).abs() < 1e-9,
             "what was never reported is forgotten"
         );
+    }
+
+    #[test]
+    fn a_bridge_owes_so_many_answers_and_no_more() {
+        let now = Instant::now();
+        let mut registry = Registry::new(Settings::default());
+        registry.presence(now, &jid("a"), &[real("a")], idle());
+        let tenure = registry.get(&jid("a")).expect("known").tenure();
+        for _ in 0..MAX_ASKED {
+            registry.place(now, &Request::default()).expect("a place");
+        }
+        let full = registry.get(&jid("a")).expect("known").participants();
+        let refused = registry.place(now, &Request::default());
+        assert_eq!(refused, Err(NoBridge::Busy));
+        assert_eq!(registry.get(&jid("a")).expect("known").participants(), full);
+        registry.settled(&jid("a"), tenure + 1);
+        assert_eq!(refused, registry.place(now, &Request::default()));
+        registry.settled(&jid("a"), tenure);
+        registry.place(now, &Request::default()).expect("a place");
+        // Others are preferred while it is busy.
+        let loaded = Report {
+            drain: Some(false),
+            ..stress(0.9).expect("a report")
+        };
+        registry.presence(now, &jid("b"), &[real("b")], Some(loaded));
+        let choice = registry.place(now, &Request::default()).expect("a place");
+        assert_eq!(choice.bridge, jid("b"));
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub struct Candidate {
     pub recovering: bool,
     /// Answers, but late: used only when nothing better is there.
     pub degraded: bool,
+    /// Answers nothing, though it is in the brewery: the last to be used.
+    pub silent: bool,
+    /// Its presence is recent.
+    pub fresh: bool,
+    /// It owes as many answers as it may.
+    pub busy: bool,
     pub drain: bool,
     pub graceful_shutdown: bool,
     pub shutting_down: bool,
@@ -129,6 +135,8 @@ pub enum NoBridge {
     OtherVersions,
     #[error("the strategy accepts none of the operational bridges")]
     StrategyRefused,
+    #[error("the bridge owes as many answers as it may")]
+    Busy,
 }
 
 /// Chooses among `candidates`; the caller books the choice at once.
@@ -143,6 +151,11 @@ pub fn select(
     let mut left: Vec<&Candidate> = candidates.iter().filter(|c| c.operational).collect();
     if left.is_empty() {
         left = candidates.iter().filter(|c| c.recovering).collect();
+    }
+    let desperate = left.is_empty();
+    if desperate {
+        left = candidates.iter().filter(|c| c.silent).collect();
+        prefer(&mut left, |c| c.fresh);
     }
     if left.is_empty() {
         return Err(NoBridge::NoneOperational);
@@ -163,6 +176,7 @@ pub fn select(
     prefer(&mut left, |c| !c.drain);
     prefer(&mut left, |c| !c.graceful_shutdown);
     prefer(&mut left, |c| !c.degraded);
+    prefer(&mut left, |c| !c.busy);
     prefer(&mut left, |c| !request.avoided.contains(&c.bridge));
 
     // Bridges of the conference that no longer work do not count.
@@ -171,7 +185,8 @@ pub fn select(
         .iter()
         .filter_map(|used| {
             let candidate = candidates.iter().find(|c| c.bridge == used.bridge)?;
-            let works = candidate.operational || candidate.recovering;
+            let works =
+                candidate.operational || candidate.recovering || desperate && candidate.silent;
             (works && !candidate.shutting_down).then_some((candidate, used))
         })
         .collect();
@@ -398,6 +413,9 @@ mod tests {
             operational: true,
             recovering: false,
             degraded: false,
+            silent: false,
+            fresh: true,
+            busy: false,
             drain: false,
             graceful_shutdown: false,
             shutting_down: false,
@@ -423,6 +441,7 @@ mod tests {
         let graceful = &|c: &mut Candidate| c.graceful_shutdown = true;
         let dead = &|c: &mut Candidate| c.operational = false;
         let stopping = &|c: &mut Candidate| c.shutting_down = true;
+        let silent = &|c: &mut Candidate| (c.operational, c.silent) = (false, true);
         for (name, candidates, expected) in [
             ("none", vec![], "no bridge is known"),
             (
@@ -472,6 +491,34 @@ mod tests {
                         &|c| (c.operational, c.recovering) = (false, true),
                         candidate("a", 0.0),
                     ),
+                    candidate("b", 0.95),
+                ],
+                "b",
+            ),
+            (
+                "silent, the last of all",
+                vec![
+                    with(silent, candidate("a", 0.0)),
+                    with(
+                        &|c| (c.operational, c.recovering) = (false, true),
+                        candidate("b", 0.5),
+                    ),
+                ],
+                "b",
+            ),
+            (
+                "silent, but heard of lately",
+                vec![
+                    with(&|c| c.fresh = false, with(silent, candidate("a", 0.0))),
+                    with(silent, candidate("b", 0.5)),
+                    with(dead, candidate("c", 0.0)),
+                ],
+                "b",
+            ),
+            (
+                "busy",
+                vec![
+                    with(&|c| c.busy = true, candidate("a", 0.0)),
                     candidate("b", 0.95),
                 ],
                 "b",

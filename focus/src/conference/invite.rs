@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 use viaduct_signalling::jid::FullJid;
 use viaduct_signalling::jingle::{Jingle, ReasonCondition};
 use viaduct_signalling::sources::{BRIDGE_OWNER, ConferenceSources, EndpointSources};
-use viaduct_signalling::xml::to_element;
+use viaduct_signalling::xml::{Element, to_element};
 
 use super::{Conference, NO_BRIDGE_RETRY, Session, sources};
-use crate::bridges::select::{Choice, InUse, Request};
+use crate::bridges::registry::Bridge;
+use crate::bridges::select::{Choice, InUse, NoBridge, Request};
 use crate::bridges::session::{self as colibri, Allocation, Scope, Update};
 use crate::context::Context;
 use crate::jingle::features::Features;
 use crate::jingle::offer::{self, Offer};
-use crate::outbox::{Answer, Expected, Failure, Link, RoomRequest};
+use crate::outbox::{Answer, Expected, Failure, Link, Place, RoomRequest};
 
 /// A bridge that failed a conference is its last choice for that long.
 const AVOID: Duration = Duration::from_secs(60);
@@ -27,6 +28,10 @@ const RETRY: [Duration; 4] = [
     Duration::from_secs(10),
     Duration::from_secs(30),
 ];
+/// After so many failures the wait for a place no longer doubles.
+const MAX_PATIENCE: u32 = 2;
+/// A bridge that owes too many answers is tried again after that.
+const BUSY_RETRY: Duration = Duration::from_millis(500);
 /// Failures of a bridge session in a row that are mended at once.
 const FREE_SETBACKS: u32 = 2;
 /// Placements kept for `/debug`.
@@ -48,6 +53,9 @@ pub(super) struct BridgeSession {
     created: bool,
     /// The bridge is gone and there was no other: its media may still flow.
     stranded: bool,
+    /// The bridge does not answer and there was no better: the conference goes
+    /// on there, and leaves for the first better one unless an answer comes.
+    unanswered: bool,
     /// Asked whether it still has the conference.
     probing: bool,
     why: &'static str,
@@ -61,6 +69,7 @@ impl BridgeSession {
             "bridge-session": self.id,
             "chosen-because": self.why,
             "stranded": self.stranded,
+            "unanswered": self.unanswered,
         })
     }
 }
@@ -124,6 +133,7 @@ impl Conference {
         let attempt = ctx.random.id();
         let member = self.members.get_mut(nick).expect("a member is invited");
         let features = member.features.unwrap_or(Features::ASSUMED);
+        let failures = member.failures;
         member.invite_after = None;
         member.session = Session::Allocating {
             bridge: number,
@@ -140,12 +150,20 @@ impl Conference {
             sctp: ctx.settings.sctp && features.sctp,
             visitor: member.is_visitor(),
         });
-        let expected = RoomRequest::Allocation {
+        let tenure = ctx.registry.get(&bridge).map(Bridge::tenure);
+        let expected = RoomRequest::Allocation(Place {
             session: number,
             nick: nick.to_owned(),
             attempt,
-        };
-        self.ask_bridge(ctx, bridge, request, expected);
+            bridge: bridge.clone(),
+            tenure: tenure.expect("it was just chosen"),
+            meeting_id: self.meeting_id.clone(),
+            asked: ctx.now,
+            overdue: 0,
+        });
+        let patience = ctx.settings.reply_timeout * (1 << failures.min(MAX_PATIENCE));
+        let deadline = ctx.now + patience;
+        self.ask_bridge(ctx, bridge, request, deadline, expected);
         true
     }
 
@@ -153,11 +171,11 @@ impl Conference {
         &self,
         ctx: &mut Context<'_>,
         bridge: FullJid,
-        request: viaduct_signalling::xml::Element,
+        request: Element,
+        deadline: Instant,
         expected: RoomRequest,
     ) {
         let expected = Expected::Room(self.name.clone(), expected);
-        let deadline = ctx.reply_deadline();
         ctx.out.get(
             ctx.settings.brewery_link,
             bridge,
@@ -190,7 +208,11 @@ impl Conference {
         let candidates = self.bridges.is_empty().then(|| ctx.registry.summary());
         match ctx.registry.place(ctx.now, &request) {
             Ok(choice) => {
-                if self.no_bridge.take().is_some() {
+                if self
+                    .no_bridge
+                    .take()
+                    .is_some_and(|why| why != NoBridge::Busy)
+                {
                     tracing::info!(room = %self.name, "a bridge is there again");
                 }
                 if self.session_on(&choice.bridge).is_none() {
@@ -207,11 +229,16 @@ impl Conference {
                 Some(choice)
             }
             Err(why) => {
-                if self.no_bridge != Some(why) {
+                let retry = if why == NoBridge::Busy {
+                    BUSY_RETRY
+                } else {
+                    NO_BRIDGE_RETRY
+                };
+                self.retry_due = Some(ctx.now + retry);
+                if self.no_bridge != Some(why) && why != NoBridge::Busy {
                     tracing::warn!(room = %self.name, %why, "no bridge for the conference, waiting for one");
                 }
                 self.no_bridge = Some(why);
-                self.retry_due = Some(ctx.now + NO_BRIDGE_RETRY);
                 None
             }
         }
@@ -288,30 +315,28 @@ impl Conference {
             feedback: None,
             created: false,
             stranded: false,
+            unanswered: false,
             probing: false,
             why: choice.why,
         });
         self.next_bridge
     }
 
-    /// The bridge answered a request for a place.
-    pub(super) fn allocated(
-        &mut self,
-        ctx: &mut Context<'_>,
-        number: u32,
-        nick: &str,
-        attempt: u64,
-        answer: Answer,
-    ) {
+    /// The bridge answered a request for a place, or was to answer by now.
+    pub(super) fn allocated(&mut self, ctx: &mut Context<'_>, place: &Place, answer: Answer) {
+        let (number, nick, bridge) = (place.session, place.nick.as_str(), &place.bridge);
         let current = self.members.get(nick).is_some_and(|member| {
-            matches!(&member.session, Session::Allocating { bridge, attempt: a, .. }
-                if *bridge == number && *a == attempt)
+            matches!(&member.session, Session::Allocating { bridge, attempt, .. }
+                if *bridge == number && *attempt == place.attempt)
         });
-        let Some(session) = self.find_session(number) else {
-            return;
-        };
-        let bridge = session.bridge.clone();
         if !current {
+            if answer.is_ok() && place.overdue > 0 {
+                self.give_back(ctx, place);
+            }
+            return;
+        }
+        if matches!(answer, Err(Failure::Timeout)) {
+            self.unanswered(ctx, place, place.is_over(&answer));
             return;
         }
         let sctp = ctx.settings.sctp && self.features(nick).sctp;
@@ -325,6 +350,7 @@ impl Conference {
             }
         };
         let session = self.bridge_session(number);
+        session.unanswered = false;
         if let Some(feedback) = &allocation.feedback
             && !feedback.is_empty()
         {
@@ -338,6 +364,44 @@ impl Conference {
         }
         self.setbacks = 0;
         self.offer(ctx, number, nick, &allocation);
+        if self.no_bridge == Some(NoBridge::Busy) {
+            self.invite_all(ctx);
+        }
+    }
+
+    /// A place should have been given by now. Where there is a better bridge the
+    /// conference goes there; else its answer is waited for, unless the bridge
+    /// has answered later questions, and so will not answer this one.
+    fn unanswered(&mut self, ctx: &mut Context<'_>, place: &Place, over: bool) {
+        let (nick, bridge) = (place.nick.as_str(), &place.bridge);
+        ctx.registry.slow(bridge);
+        if ctx.registry.better_than(bridge) {
+            self.bridge_failed(ctx, place.session, Some(nick), &Scope::Silence);
+        } else if over || ctx.registry.heard_since(bridge, place.asked) {
+            tracing::warn!(room = %self.name, nick, bridge = %bridge.resource(),
+                "no answer to a request for a place, asking again");
+            self.endpoint_failed(ctx, nick);
+        } else {
+            tracing::debug!(room = %self.name, nick, bridge = %bridge.resource(),
+                "no answer to a request for a place, and no better bridge: waiting on");
+            ctx.suspect(bridge);
+        }
+    }
+
+    /// An answer so late that nobody wants it. What was asked for had been ended
+    /// meanwhile; a bridge that takes its time may also mix up the order.
+    fn give_back(&mut self, ctx: &mut Context<'_>, place: &Place) {
+        let (number, nick) = (place.session, place.nick.as_str());
+        if self.find_session(number).is_none() {
+            let again = self.session_on(&place.bridge).is_some();
+            if !(again && self.meeting_id == place.meeting_id) {
+                let request = colibri::expire_conference(&place.meeting_id);
+                ctx.expire(&place.bridge, request);
+            }
+        } else if self.session_of(nick).is_none_or(|s| s.number != number) {
+            let request = colibri::expire_endpoint(&place.meeting_id, nick);
+            ctx.expire(&place.bridge, request);
+        }
     }
 
     pub(super) fn features(&self, nick: &str) -> Features {
@@ -437,7 +501,8 @@ impl Conference {
             session: session.number,
             nick: nick.to_owned(),
         };
-        self.ask_bridge(ctx, session.bridge.clone(), request, expected);
+        let deadline = ctx.reply_deadline();
+        self.ask_bridge(ctx, session.bridge.clone(), request, deadline, expected);
     }
 
     pub(super) fn updated(
@@ -562,14 +627,12 @@ impl Conference {
         let (number, bridge) = (session.number, session.bridge.clone());
         let last = self.on_session(number).count() == 1;
         ctx.registry.release(&bridge, session.tenure);
-        if ctx.registry.get(&bridge).is_some() {
-            let request = if last {
-                colibri::expire_conference(&self.meeting_id)
-            } else {
-                colibri::expire_endpoint(&self.meeting_id, nick)
-            };
-            ctx.out.ask(ctx.settings.brewery_link, bridge, request);
-        }
+        let request = if last {
+            colibri::expire_conference(&self.meeting_id)
+        } else {
+            colibri::expire_endpoint(&self.meeting_id, nick)
+        };
+        ctx.expire(&bridge, request);
         if last {
             self.bridges.retain(|session| session.number != number);
         }
@@ -578,12 +641,11 @@ impl Conference {
     /// Everybody on that stay gets another place; the bridge is told, if it is
     /// still there.
     fn leave_bridge(&mut self, ctx: &mut Context<'_>, number: u32, why: &'static str) {
-        if let Some(session) = self.find_session(number)
-            && ctx.registry.get(&session.bridge).is_some()
-        {
-            let request = colibri::expire_conference(&self.meeting_id);
-            ctx.out
-                .ask(ctx.settings.brewery_link, session.bridge.clone(), request);
+        if let Some(session) = self.find_session(number) {
+            ctx.expire(
+                &session.bridge,
+                colibri::expire_conference(&self.meeting_id),
+            );
         }
         self.leave_bridge_silently(ctx, number, why);
     }
@@ -622,7 +684,8 @@ impl Conference {
     }
 
     /// A bridge is dead or gone. With another one the conference moves at once;
-    /// without, it stays as it is, since the media may flow on.
+    /// without, it stays as it is, since the media may flow on. One that merely
+    /// does not answer is left for a bridge that is well, and for no other.
     pub(super) fn lose_bridge(
         &mut self,
         ctx: &mut Context<'_>,
@@ -632,6 +695,15 @@ impl Conference {
         let Some(number) = self.session_on(bridge) else {
             return;
         };
+        let silent = ctx.registry.get(bridge).is_some_and(Bridge::silent);
+        if silent && !ctx.registry.better_than(bridge) {
+            let session = self.bridge_session(number);
+            if !std::mem::replace(&mut session.unanswered, true) {
+                tracing::warn!(room = %self.name, bridge = %bridge.resource(), why,
+                    "the conference stays, there is no better bridge");
+            }
+            return;
+        }
         ctx.counters.bridges_removed += 1;
         if ctx.registry.other_than(bridge) {
             self.leave_bridge(ctx, number, why);
@@ -646,6 +718,18 @@ impl Conference {
 
     /// Bridges have changed: stranded calls may go on or move.
     pub(super) fn resettle(&mut self, ctx: &mut Context<'_>) {
+        let unanswered = |session: &&BridgeSession| session.unanswered && !session.stranded;
+        let unanswered = self.bridges.iter().filter(unanswered);
+        for (number, bridge) in unanswered
+            .map(|session| (session.number, session.bridge.clone()))
+            .collect::<Vec<_>>()
+        {
+            if ctx.registry.get(&bridge).is_some_and(Bridge::usable) {
+                self.bridge_session(number).unanswered = false;
+            } else if ctx.registry.better_than(&bridge) {
+                self.leave_bridge(ctx, number, "its bridge does not answer");
+            }
+        }
         let stranded: Vec<(u32, FullJid, bool)> = self
             .bridges
             .iter()
@@ -687,7 +771,8 @@ impl Conference {
         session.probing = true;
         let bridge = session.bridge.clone();
         let request = colibri::probe(&self.meeting_id);
-        self.ask_bridge(ctx, bridge, request, RoomRequest::Probe { session: number });
+        let (deadline, expected) = (ctx.reply_deadline(), RoomRequest::Probe { session: number });
+        self.ask_bridge(ctx, bridge, request, deadline, expected);
     }
 
     pub(super) fn probed(&mut self, ctx: &mut Context<'_>, number: u32, answer: Answer) {
@@ -698,6 +783,7 @@ impl Conference {
         let participants = self.on_session(number).count();
         let session = self.bridge_session(number);
         session.probing = false;
+        let bridge = session.bridge.clone();
         match answer {
             Ok(_) => {
                 session.tenure = ctx
@@ -709,6 +795,9 @@ impl Conference {
                 }
             }
             Err(Failure::Lost) => {}
+            Err(Failure::Timeout) if !ctx.registry.better_than(&bridge) => {
+                self.retry_due = Some(ctx.now + NO_BRIDGE_RETRY);
+            }
             Err(_) => {
                 self.leave_bridge(ctx, number, "the bridge came back without the conference");
             }
@@ -745,11 +834,10 @@ impl Conference {
             {
                 ctx.registry.release(&session.bridge, session.tenure);
             }
-            if ctx.registry.get(&session.bridge).is_some() {
-                let request = colibri::expire_conference(&self.meeting_id);
-                ctx.out
-                    .ask(ctx.settings.brewery_link, session.bridge, request);
-            }
+            ctx.expire(
+                &session.bridge,
+                colibri::expire_conference(&self.meeting_id),
+            );
         }
         for member in self.members.values_mut() {
             member.end_session(Session::Idle);

@@ -729,13 +729,7 @@ impl Conference {
             } => {
                 self.jingle_answered(ctx, &nick, &sid, initiate, answer);
             }
-            RoomRequest::Allocation {
-                session,
-                nick,
-                attempt,
-            } => {
-                self.allocated(ctx, session, &nick, attempt, answer);
-            }
+            RoomRequest::Allocation(place) => self.allocated(ctx, &place, answer),
             RoomRequest::Update { session, nick } => self.updated(ctx, session, &nick, answer),
             RoomRequest::Probe { session } => self.probed(ctx, session, answer),
         }

@@ -57,6 +57,16 @@ pub struct Bridge {
     pub conferences: BTreeMap<String, BTreeSet<String>>,
     /// Answers nothing.
     pub frozen: bool,
+    /// Does what it is asked so long after it was asked,
+    pub delay: Duration,
+    /// and one thing after the other, each for so long.
+    pub work: Duration,
+    /// What it has not done yet, in order, each with its time.
+    backlog: VecDeque<(Instant, Iq)>,
+    /// The most endpoints that ever were in it, to be made.
+    pub most_to_make: usize,
+    /// Ends what it is told to end at once, before what is still to be made.
+    pub hasty: bool,
     pub shutting_down: bool,
     /// Answers every allocation with that.
     pub refusal: Option<StanzaError>,
@@ -189,15 +199,37 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         let mut turns = 0;
-        while let Some(at) = self.focus.next_timeout().filter(|at| *at <= end) {
+        loop {
+            let backlogs = self.bridges.values().filter_map(|b| b.backlog.front());
+            let done = backlogs.map(|(at, _)| *at).min();
+            let next = done.into_iter().chain(self.focus.next_timeout()).min();
+            let Some(at) = next.filter(|at| *at <= end) else {
+                break;
+            };
             assert!(turns < 100_000, "the focus does not come to rest");
             turns += 1;
             self.now = self.now.max(at);
+            self.work_off();
             self.focus.handle_timeout(self.now);
             self.pump();
         }
         self.now = end;
         self.pump();
+    }
+
+    /// What slow bridges have got done by now.
+    fn work_off(&mut self) {
+        for bridge in self.bridges.values_mut() {
+            while let Some((at, _)) = bridge.backlog.front()
+                && *at <= self.now
+                && let Some((_, iq)) = bridge.backlog.pop_front()
+            {
+                let request = iq.request().expect("only requests wait");
+                let mut answer = iq.answer(bridge.asked(request));
+                answer.to = Some(full(FOCUS).into());
+                self.inbox.push_back(answer.to_element());
+            }
+        }
     }
 
     pub fn seconds(&mut self, seconds: u64) {
@@ -570,6 +602,10 @@ impl World {
         if room == BREWERY {
             return match self.bridges.get_mut(&nick) {
                 Some(bridge) if bridge.frozen => None,
+                Some(bridge) if bridge.is_slow() && !(bridge.hasty && expires(payload)) => {
+                    bridge.enqueue(self.now, iq);
+                    None
+                }
                 Some(bridge) => Some(bridge.asked(payload)),
                 None => gone(),
             };
@@ -639,7 +675,31 @@ impl World {
     }
 }
 
+fn expires(payload: &Element) -> bool {
+    from_element::<ConferenceModify>(payload)
+        .is_ok_and(|modify| modify.expire || modify.endpoints.iter().any(|e| e.expire))
+}
+
+fn makes(iq: &Iq) -> bool {
+    iq.request()
+        .and_then(|payload| from_element::<ConferenceModify>(payload).ok())
+        .is_some_and(|modify| modify.endpoints.iter().any(|e| e.create))
+}
+
 impl Bridge {
+    fn is_slow(&self) -> bool {
+        let slow = self.delay + self.work > Duration::ZERO;
+        slow || !self.backlog.is_empty()
+    }
+
+    fn enqueue(&mut self, now: Instant, iq: &Iq) {
+        let before = self.backlog.back().map_or(now, |(at, _)| *at);
+        let done = before.max(now + self.delay) + self.work;
+        self.backlog.push_back((done, iq.clone()));
+        let to_make = self.backlog.iter().filter(|(_, iq)| makes(iq)).count();
+        self.most_to_make = self.most_to_make.max(to_make);
+    }
+
     fn asked(&mut self, payload: &Element) -> Kind {
         if from_element::<HealthCheck>(payload).is_ok() {
             self.health_checks += 1;

@@ -3,7 +3,8 @@
 //! out go stanzas, through [`Context`].
 //!
 //! - here: entering and leaving the room, its members, timers
-//! - `invite`: placing participants on bridges, offering, moving
+//! - `invite`: placing participants on bridges, offering
+//! - `stay`: on a bridge, from its choice to its loss, and moving
 //! - `session`: Jingle requests of clients
 //! - `signal`: who is told of whose sources
 //! - `moderation`: owners, mute, and features that are not there
@@ -19,6 +20,7 @@ mod moderation;
 mod session;
 mod signal;
 pub mod sources;
+mod stay;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -41,8 +43,8 @@ use crate::context::{Context, Settings};
 use crate::disco;
 use crate::jingle::features::Features;
 use crate::outbox::{Answer, Expected, Failure, Link, Outbox, RoomRequest};
-use invite::BridgeSession;
 use sources::Sources;
+use stay::BridgeSession;
 
 /// Members of one room that are taken notice of. Beyond it newcomers get no call.
 pub const MAX_MEMBERS: usize = 5_000;

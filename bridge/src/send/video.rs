@@ -120,7 +120,7 @@ impl VideoOutput {
         });
         if sent {
             self.sent.count(packet.payload().len());
-            self.history.push(SentPacket {
+            self.history.push(&SentPacket {
                 rewrite,
                 encoding: incoming.encoding,
                 stored,
@@ -143,7 +143,7 @@ impl VideoOutput {
     ) -> Result<(), DropCause> {
         let sent = self
             .history
-            .find(sequence_number)
+            .find(self.projection.ssrc(), sequence_number)
             .ok_or(DropCause::NotInCache)?;
         let interval = round_trip.map_or(Duration::ZERO, |rtt| {
             (rtt * 9 / 10).min(rtt.saturating_sub(Duration::from_millis(5)))
@@ -159,7 +159,7 @@ impl VideoOutput {
         let (Some(rtx), Some(payload_type)) = (&mut self.rtx, payload_type) else {
             return Err(DropCause::ResendWithoutRtx);
         };
-        sent.at = tagging.now;
+        self.history.resent(sent.rewrite.index, tagging.now);
         rtx.last.0 += 1;
         let header = RtxHeader {
             payload_type,

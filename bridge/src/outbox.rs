@@ -62,6 +62,11 @@ impl Outbox {
         &self.arena[entry.start as usize..][..entry.len as usize]
     }
 
+    /// How much waits.
+    pub fn octets(&self) -> usize {
+        self.arena.len()
+    }
+
     /// True when nothing waits.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

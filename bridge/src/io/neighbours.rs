@@ -175,19 +175,19 @@ impl Neighbours {
         }
     }
 
-    /// Takes datagrams that were handed over, at most `limit` of each. Whether
-    /// there may be more; so too below.
+    /// Takes datagrams that were handed over, at most `limit` of each. The most
+    /// that one gave; so too below.
     pub(super) fn take_handed_over(
         &mut self,
         limit: usize,
         mut take: impl FnMut(Timed<Pair>, &mut [u8]),
-    ) -> bool {
-        let mut more = false;
+    ) -> usize {
+        let mut most = 0;
         for neighbour in &mut self.all {
             let count = neighbour.handed_over.min(limit);
-            more |= neighbour.datagrams_in.take(count, &mut take) == limit;
+            most = most.max(neighbour.datagrams_in.take(count, &mut take));
         }
-        more
+        most
     }
 
     /// Takes packets that were published for this worker.
@@ -195,11 +195,11 @@ impl Neighbours {
         &mut self,
         limit: usize,
         mut take: impl FnMut(Timed<Published>, &mut [u8]),
-    ) -> bool {
-        let mut more = false;
+    ) -> usize {
+        let mut most = 0;
         for neighbour in &mut self.all {
-            more |= neighbour.published_in.take(limit, &mut take) == limit;
+            most = most.max(neighbour.published_in.take(limit, &mut take));
         }
-        more
+        most
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! A turn: wait for datagrams, mail or a timer; take what is queued, at most
 //! [`DATAGRAMS_A_TURN`] and [`MAIL_A_TURN`] of each queue, so that none can
-//! starve the others; run the timers that are due; send all that came of it in
+//! starve the others, and fewer where each goes to many receivers; run the timers that are due; send all that came of it in
 //! one go; wake those workers that were given something.
 //!
 //! What shards tell each other goes through the mailboxes, too: so it cannot
@@ -27,8 +27,13 @@ use crate::forward_delay::{ForwardDelays, Stopwatch};
 use crate::peers::{MAX_WORKERS, PeerMessage};
 use crate::shard::Shard;
 
-/// Datagrams taken in a turn before timers get theirs.
+/// Most datagrams taken of a queue in a turn before timers get theirs, and least
+/// of those that may be waiting.
 const DATAGRAMS_A_TURN: usize = 256;
+const LEAST_DATAGRAMS_A_TURN: usize = 4;
+/// Octets that a turn should send: more would not stay in the CPU's own cache
+/// until the kernel reads them, and what was first would wait for the last.
+const OUTPUT_A_TURN: usize = 1 << 20;
 /// Commands taken in a turn.
 const MAIL_A_TURN: usize = 64;
 /// The longest sleep: a turn at least this often shows that the worker lives.
@@ -167,6 +172,7 @@ pub fn spawn(
             reports: reports.clone(),
             vitals,
             stopwatch: Stopwatch::default(),
+            appetite: DATAGRAMS_A_TURN,
         };
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
@@ -209,6 +215,8 @@ struct Worker {
     reports: mpsc::UnboundedSender<Report>,
     vitals: Arc<Vitals>,
     stopwatch: Stopwatch,
+    /// Datagrams to take of each queue in the next turn.
+    appetite: usize,
 }
 
 impl Worker {
@@ -217,8 +225,10 @@ impl Worker {
             let turn = clock::now();
             self.neighbours.look();
             let mut more = self.take_mail(turn);
-            more |= self.take_datagrams(turn);
-            more |= self.take_from_neighbours(turn);
+            let appetite = self.appetite;
+            let (own, given) = (self.take_datagrams(turn), self.take_from_neighbours(turn));
+            more |= own.max(given) >= appetite;
+            self.digest(own + given);
             self.stopwatch.handled(self.shard.forwarded());
             let now = clock::now();
             if self.shard.next_timeout().is_some_and(|due| due <= now) {
@@ -244,21 +254,29 @@ impl Worker {
         }
     }
 
-    /// Whether there may be more than a turn takes; so too below.
+    /// Chooses how many datagrams to take in the next turn, by what became of
+    /// those of this one.
+    fn digest(&mut self, taken: usize) {
+        let octets = self.shard.outbox().octets();
+        if let Some(appetite) = (taken * OUTPUT_A_TURN).checked_div(octets) {
+            self.appetite = appetite.clamp(LEAST_DATAGRAMS_A_TURN, DATAGRAMS_A_TURN);
+        }
+    }
+
+    /// Whether there may be more than a turn takes.
     fn take_mail(&mut self, now: Instant) -> bool {
         self.inbox.hand_to(&mut self.shard, now) == MAIL_A_TURN
     }
 
     /// A datagram that nobody seems to be there for may have overtaken the news:
     /// that an endpoint is there, or its address proved, is in the mail before
-    /// its peer knows, so that is looked into first.
-    fn take_datagrams(&mut self, now: Instant) -> bool {
+    /// its peer knows, so that is looked into first. How many there were.
+    fn take_datagrams(&mut self, now: Instant) -> usize {
         let (shard, neighbours) = (&mut self.shard, &mut self.neighbours);
         let inbox = &self.inbox;
         self.stopwatch.handle(now, shard.forwarded());
-        let taken = self
-            .sockets
-            .receive(DATAGRAMS_A_TURN, |local, from, datagram| {
+        self.sockets
+            .receive(self.appetite, |local, from, datagram| {
                 let mut refused = shard.handle_datagram(now, local, from, datagram);
                 if let Err(Misdirected::Nobody(_)) = refused
                     && inbox.hand_to(shard, now) > 0
@@ -273,25 +291,25 @@ impl Worker {
                     }
                     Err(Misdirected::Nobody(cause)) => shard.count_drop(cause),
                 }
-            });
-        taken == DATAGRAMS_A_TURN
+            })
     }
 
-    fn take_from_neighbours(&mut self, now: Instant) -> bool {
+    /// The most that was taken of one queue.
+    fn take_from_neighbours(&mut self, now: Instant) -> usize {
         let (shard, neighbours) = (&mut self.shard, &mut self.neighbours);
         let stopwatch = &mut self.stopwatch;
-        let mut more =
-            neighbours.take_handed_over(DATAGRAMS_A_TURN, |(taken, (local, from)), datagram| {
+        let handed_over =
+            neighbours.take_handed_over(self.appetite, |(taken, (local, from)), datagram| {
                 stopwatch.handle(taken, shard.forwarded());
                 if let Err(cause) = shard.handle_handed_over(now, local, from, datagram) {
                     shard.count_drop(cause);
                 }
             });
-        more |= neighbours.take_published(DATAGRAMS_A_TURN, |(taken, head), packet| {
+        let published = neighbours.take_published(self.appetite, |(taken, head), packet| {
             stopwatch.handle(taken, shard.forwarded());
             shard.handle_published(now, head, packet);
         });
-        more
+        handed_over.max(published)
     }
 
     fn report(&mut self) {

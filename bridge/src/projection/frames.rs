@@ -21,7 +21,7 @@ use crate::rtp::PacketIndex;
 /// is a step and not a restart.
 pub(super) const MAX_FRAMES: usize = 500;
 /// Most frames remembered of an encoding from which none was accepted.
-const MAX_REJECTED: usize = 64;
+const MAX_REJECTED: usize = 16;
 /// Frames older than the newest by more than this are forgotten, but for the
 /// last few: 2 s, beyond which no packet is asked for again. It keeps what is
 /// worked on small, and with it the way to memory short.

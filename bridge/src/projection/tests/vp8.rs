@@ -312,7 +312,7 @@ fn memory_is_bounded() {
         let frames = written.matches("\"timestamp_delta\"").count();
         assert!((most - 2..=most).contains(&frames), "{frames}");
         let all = written.matches("\"closed\"").count();
-        assert!(all <= most + 2 * 64, "{all}");
+        assert!(all <= most + 2 * 16, "{all}");
     }
 }
 

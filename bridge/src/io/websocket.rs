@@ -35,6 +35,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A message larger than this closes the connection (code 1009). What clients
 /// send are kilobytes at most, for a conference of hundreds.
 const MAX_MESSAGE: usize = 256 * 1024;
+/// Room at hand for what is read of a channel and written to it; it grows for
+/// longer messages. What is usual takes less, and there are many channels.
+const BUFFER: usize = 4096;
 /// Messages of one peer that its shard has yet to take.
 const UNHANDLED_MESSAGES: usize = 32;
 /// Messages waiting for one peer to read them.
@@ -122,6 +125,8 @@ pub(super) async fn accept(
     match upgrade {
         Ok(upgrade) => upgrade
             .max_message_size(MAX_MESSAGE)
+            .read_buffer_size(BUFFER)
+            .write_buffer_size(BUFFER)
             .max_frame_size(MAX_MESSAGE)
             .on_upgrade(move |socket| async move {
                 Connection {

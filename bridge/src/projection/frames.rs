@@ -350,6 +350,8 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         let map = &mut self.maps[map_at];
         let (id, restarted) = map.unwrap(sight)?;
         if restarted {
+            let last = map.frames.newest().map(|newest| newest.last);
+            map.skipped = map.skipped.max(last.unwrap_or_default());
             map.frames.clear();
             map.accepted = 0;
         }
@@ -362,7 +364,8 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         match map.find(id) {
             Ok(at) => {
                 let frame = &map.frames[at];
-                if !frame.extend(sight) {
+                let forgotten = sight.index < frame.first && sight.index <= map.skipped;
+                if forgotten || !frame.extend(sight) {
                     return None;
                 }
                 let before = at.checked_sub(1).filter(|_| sight.index < frame.first);

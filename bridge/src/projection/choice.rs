@@ -37,6 +37,11 @@ impl EncodingChoice {
         self.current
     }
 
+    /// Whether the wanted encoding is being forwarded, and it is another one.
+    pub(super) fn is_settled_beside(&self, encoding: u8) -> bool {
+        self.current == self.target && self.current.is_some_and(|current| current != encoding)
+    }
+
     /// Nothing is wanted.
     pub(super) fn suspend(&mut self) {
         self.current = None;

@@ -330,6 +330,25 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         *skipped = index.max(*skipped);
     }
 
+    /// Notes a packet that cannot be entered with and is of an encoding that is
+    /// not wanted, if nothing else depends on it. What belongs to a frame that was
+    /// accepted, before a switch, does.
+    pub(super) fn pass_by(&mut self, encoding: u8, index: PacketIndex) -> bool {
+        if !self.choice.is_settled_beside(encoding) {
+            return false;
+        }
+        let at = self.map_of(encoding);
+        let map = &mut self.maps[at];
+        let over = |frame: &Frame<C, M>| {
+            frame.last < index && (frame.numbers.is_none() || frame.ends || frame.closed)
+        };
+        let passes = map.skipped < index && map.frames.newest().is_none_or(over);
+        if passes {
+            map.skipped = index;
+        }
+        passes
+    }
+
     fn map_of(&mut self, encoding: u8) -> usize {
         let known = self.maps.iter().position(|m| m.encoding == encoding);
         known.unwrap_or_else(|| {

@@ -143,6 +143,18 @@ impl CodecView<'_> {
     }
 }
 
+impl CodecView<'_> {
+    /// Whether a receiver might enter the encoding with this packet.
+    fn may_enter(&self) -> bool {
+        match self {
+            Self::Vp8(descriptor) => descriptor.key_frame,
+            Self::Vp9(descriptor) => descriptor.key_frame(),
+            Self::Dd(frame) => frame.carries_structure,
+            Self::Opaque { .. } => true,
+        }
+    }
+}
+
 /// All that is needed to make the outgoing packet from the received one, at
 /// once or for a later resend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +224,19 @@ impl Context {
                 generic.payload_type == packet.payload_type
             }
             _ => false,
+        }
+    }
+
+    /// Whether a packet with which no encoding can be entered means nothing, as
+    /// the wanted encoding is forwarded and this is of another: most packets of a
+    /// simulcast source. It is noted then.
+    fn passes_by(&mut self, packet: &IncomingVideo<'_>) -> bool {
+        let (encoding, index) = (packet.encoding, packet.index);
+        match self {
+            Self::Vp8(vp8) => vp8.frames.pass_by(encoding, index),
+            Self::Vp9(vp9) => vp9.frames.pass_by(encoding, index),
+            Self::Dd(dd) => dd.frames.pass_by(encoding, index),
+            Self::Generic(_) => false,
         }
     }
 
@@ -288,7 +313,11 @@ impl Projection {
         let late = packet.index < *newest;
         *newest = packet.index.max(*newest);
         let (target, output) = (self.target, &mut self.output);
-        match (self.context.as_mut()?, packet.codec) {
+        let context = self.context.as_mut()?;
+        if target.is_some() && !packet.codec.may_enter() && context.passes_by(packet) {
+            return None;
+        }
+        match (context, packet.codec) {
             (Context::Vp8(vp8), CodecView::Vp8(d)) => vp8.project(packet, &d, target, output),
             (Context::Vp9(vp9), CodecView::Vp9(d)) => vp9.project(packet, &d, target, output),
             (Context::Dd(dd), CodecView::Dd(frame)) => dd.project(packet, frame, target, output),

@@ -13,7 +13,7 @@ use viaduct_bridge::outbox::Outbox;
 use viaduct_bridge::rtp::PacketIndex;
 use viaduct_bridge::transport::{Certificate, Received as AtBridge, Transport as Bridge};
 use viaduct_loadtest::client::transport::{
-    Identity, Progress, Received, Remote, Transport as Client,
+    Identity, Profiles, Progress, Received, Remote, Transport as Client,
 };
 
 const BRIDGE: &str = "127.0.0.1:10000";
@@ -48,7 +48,7 @@ impl Pair {
             visitor: false,
         };
         let mut bridge = Bridge::new(now, &settings, certificate.clone(), &[address(BRIDGE)]);
-        let identity = Identity::generate().expect("a certificate");
+        let identity = Identity::generate(Profiles::default()).expect("a certificate");
         let remote = Remote {
             ufrag: ours.ufrag,
             pwd: ours.pwd,

@@ -16,6 +16,7 @@ pub mod receive;
 pub mod room;
 pub mod rtp;
 pub mod send;
+pub mod srtp;
 pub mod transport;
 
 use std::time::Instant;

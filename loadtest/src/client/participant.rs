@@ -641,7 +641,7 @@ impl Participant {
         };
         if let (None, Some(sender), Some(media)) = (self.stopped, &mut self.sender, &mut self.media)
         {
-            sender.poll(now, self.clock.epoch, media, |packet| {
+            sender.poll(now, self.clock.epoch, media, |_, _, packet| {
                 transport.send_rtp(packet)
             });
         }

@@ -610,7 +610,7 @@ mod tests {
                 packets.push(bytes::Bytes::copy_from_slice(packet));
                 true
             };
-            sender.poll(now, start, &mut media, &mut keep);
+            sender.poll(now, start, &mut media, |_, _, packet| keep(packet));
             for nack in due.drain(..) {
                 sender.resend(now, &nack, &mut keep);
             }
@@ -734,7 +734,7 @@ mod tests {
         receiver.begin(FORMATS.clone(), ConferenceSources::default());
         for ms in 0..500 {
             let now = start + Duration::from_millis(ms);
-            sender.poll(now, start, &mut media, |packet| {
+            sender.poll(now, start, &mut media, |_, _, packet| {
                 receiver.receive(now, &clock, Bytes::copy_from_slice(packet));
                 true
             });

@@ -52,6 +52,17 @@ pub fn write(header: &Header, extensions: &[(u8, &[u8])], payload: &[&[u8]], out
     }
 }
 
+/// Octets of a packet's header, with extensions; `None` if there are not so many.
+pub fn header_len(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first()?;
+    let mut len = 12 + 4 * usize::from(first & 0x0f);
+    if first & 0x10 != 0 {
+        let words = packet.get(len + 2..len + 4)?;
+        len += 4 + 4 * usize::from(u16::from_be_bytes([words[0], words[1]]));
+    }
+    (first >> 6 == 2 && len <= packet.len()).then_some(len)
+}
+
 /// A packet that was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
@@ -150,6 +161,7 @@ mod tests {
             let packet = Packet::parse(&out).expect("it reads");
             prop_assert_eq!(packet.header, header);
             prop_assert_eq!(packet.payload, &payload[..]);
+            prop_assert_eq!(header_len(&out), Some(out.len() - payload.len()));
             let theirs = rtp::Packet::unmarshal(&mut out.as_slice()).expect("it reads elsewhere");
             prop_assert_eq!(&theirs.payload[..], &payload[..]);
             prop_assert_eq!((theirs.header.sequence_number, theirs.header.ssrc), (sequence, ssrc));
@@ -188,6 +200,7 @@ mod tests {
 
         #[test]
         fn any_octets_are_read_without_panic(octets in prop::collection::vec(any::<u8>(), 0..60), id in any::<u8>()) {
+            header_len(&octets);
             if let Some(packet) = Packet::parse(&octets) {
                 packet.extension(id);
             }

@@ -23,7 +23,7 @@ const RESEND_BUFFER: usize = 512;
 /// A packet is not sent again sooner after the last time.
 const RESEND_SPACING: Duration = Duration::from_millis(20);
 /// Streams of a video source; clients signal three for every codec.
-const ENCODINGS: usize = 3;
+pub const ENCODINGS: usize = 3;
 
 /// One RTP stream of ours.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(rng: &mut impl RngCore) -> Self {
+    fn new(ssrc: u32, rng: &mut impl RngCore) -> Self {
         Self {
-            ssrc: rng.random_range(1..=u32::MAX),
+            ssrc,
             // libwebrtc starts in the lower half, so that SRTP's rollover
             // counter cannot be mistaken early on.
             sequence: rng.random_range(1..0x8000),
@@ -90,10 +90,11 @@ struct Video {
 }
 
 impl Video {
-    fn new(kind: Kind, rng: &mut impl RngCore) -> Self {
-        let encoding = |_| Encoding {
-            media: Stream::new(rng),
-            rtx: Stream::new(rng),
+    /// SSRCs: one of media and one of retransmissions for each encoding.
+    fn new(kind: Kind, ssrcs: &[[u32; 2]; ENCODINGS], rng: &mut impl RngCore) -> Self {
+        let encoding = |number: usize| Encoding {
+            media: Stream::new(ssrcs[number][0], rng),
+            rtx: Stream::new(ssrcs[number][1], rng),
             buffer: VecDeque::new(),
         };
         Self {
@@ -129,10 +130,23 @@ pub struct Sender {
 impl Sender {
     /// Chooses SSRCs for a microphone and a camera.
     pub fn new(formats: Formats, rng: &mut impl RngCore) -> Self {
+        let audio = rng.random_range(1..=u32::MAX);
+        let camera = any_ssrcs(rng);
+        Self::with_ssrcs(formats, audio, &camera, rng)
+    }
+
+    /// With given SSRCs: of the microphone, and of each encoding of the camera
+    /// that of its media and that of its retransmissions.
+    pub fn with_ssrcs(
+        formats: Formats,
+        audio: u32,
+        camera: &[[u32; 2]; ENCODINGS],
+        rng: &mut impl RngCore,
+    ) -> Self {
         Self {
             formats,
-            audio: Stream::new(rng),
-            videos: vec![Video::new(Kind::Camera, rng)],
+            audio: Stream::new(audio, rng),
+            videos: vec![Video::new(Kind::Camera, camera, rng)],
             transport_sequence: 0,
             buffer: Vec::new(),
             stats: SendStats::default(),
@@ -147,7 +161,8 @@ impl Sender {
         session: u32,
         rng: &mut impl RngCore,
     ) -> EndpointSources {
-        self.videos.push(Video::new(kind, rng));
+        let ssrcs = any_ssrcs(rng);
+        self.videos.push(Video::new(kind, &ssrcs, rng));
         signalled(
             self.videos.last().expect("added just now"),
             endpoint,
@@ -177,13 +192,14 @@ impl Sender {
             .map_or(self.audio.ssrc, |encoding| encoding.media.ssrc)
     }
 
-    /// Everything that is due: calls `send` with each packet.
+    /// Everything that is due: calls `send` with each packet, its source and its
+    /// spatial layer.
     pub fn poll(
         &mut self,
         now: Instant,
         epoch: Instant,
         media: &mut Media,
-        mut send: impl FnMut(&[u8]) -> bool,
+        mut send: impl FnMut(Kind, u8, &[u8]) -> bool,
     ) {
         while let Some((kind, packet)) = media.poll(now, epoch) {
             let formats = &self.formats;
@@ -212,7 +228,7 @@ impl Sender {
                 &parts,
                 &mut self.buffer,
             );
-            if send(&self.buffer) {
+            if send(kind, packet.layer, &self.buffer) {
                 self.stats.packets += 1;
                 self.stats.octets += packet.payload.len() as u64;
             }
@@ -337,6 +353,10 @@ impl SendStats {
         self.key_requests += other.key_requests;
         self.nacked += other.nacked;
     }
+}
+
+fn any_ssrcs(rng: &mut impl RngCore) -> [[u32; 2]; ENCODINGS] {
+    std::array::from_fn(|_| std::array::from_fn(|_| rng.random_range(1..=u32::MAX)))
 }
 
 /// Writes a packet with the extensions that were agreed.

@@ -1,7 +1,8 @@
 //! One participant's ICE, DTLS and SRTP: controlled agent, DTLS client.
 //!
-//! All three come from the `rtc-*` family, which the bridge does not use, so
-//! that a misreading of a standard cannot hide by being made on both ends.
+//! ICE, DTLS, SRTCP and SRTP of the older profile come from the `rtc-*` family,
+//! which the bridge does not use, so that a misreading of a standard cannot hide
+//! by being made on both ends; SRTP of the AEAD profiles is [`super::srtp`].
 //!
 //! In: datagrams and the time. Out: datagrams, decrypted packets, a deadline.
 
@@ -26,6 +27,8 @@ use rtc_srtp::crypto::{HashAlgorithm, RTCCryptoProvider, default_provider};
 use rtc_srtp::protection_profile::ProtectionProfile;
 use sansio::Protocol;
 
+use super::srtp::{self, Direction};
+
 /// Candidates of the bridge that are looked at; more are ignored.
 const MAX_CANDIDATES: usize = 32;
 /// Datagrams waiting to be sent; beyond that the oldest goes.
@@ -49,11 +52,12 @@ pub struct Identity {
     crypto: Arc<dyn RTCCryptoProvider>,
     certificate: Certificate,
     fingerprint: Vec<u8>,
+    profiles: Profiles,
 }
 
 impl Identity {
     /// Makes a self-signed ECDSA P-256 certificate.
-    pub fn generate() -> Result<Self, TransportError> {
+    pub fn generate(profiles: Profiles) -> Result<Self, TransportError> {
         let crypto = default_provider().map_err(|e| TransportError::Dtls(e.to_string()))?;
         let certificate =
             Certificate::generate_self_signed(vec!["viaduct-loadtest".to_owned()], crypto.crypto())
@@ -66,6 +70,7 @@ impl Identity {
             crypto,
             certificate,
             fingerprint,
+            profiles,
         })
     }
 
@@ -117,7 +122,67 @@ struct Dtls {
 struct Srtp {
     inbound: Context,
     outbound: Context,
+    /// RTP in and out where the profile is an AEAD.
+    fast: Option<(Direction, Direction)>,
     profile: &'static str,
+}
+
+impl Srtp {
+    fn open(&mut self, datagram: &[u8], payload: &mut Vec<u8>) -> Option<BytesMut> {
+        match &mut self.fast {
+            Some((inbound, _)) => {
+                let head = inbound.open(datagram, payload)?;
+                let mut packet = BytesMut::with_capacity(head + payload.len());
+                packet.extend_from_slice(&datagram[..head]);
+                packet.extend_from_slice(payload);
+                Some(packet)
+            }
+            None => self.inbound.decrypt_rtp(datagram).ok(),
+        }
+    }
+
+    fn seal(&mut self, packet: &[u8]) -> Result<BytesMut, String> {
+        match &mut self.fast {
+            Some((_, outbound)) => {
+                let mut sealed = BytesMut::with_capacity(packet.len() + srtp::TAG);
+                sealed.extend_from_slice(packet);
+                match outbound.seal(&mut sealed) {
+                    true => Ok(sealed),
+                    false => Err("it could not be sealed".to_owned()),
+                }
+            }
+            None => self
+                .outbound
+                .encrypt_rtp(packet)
+                .map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// SRTP profiles to offer, the first preferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Profiles {
+    /// AEAD_AES_128_GCM, AEAD_AES_256_GCM, AES128_CM_HMAC_SHA1_80.
+    #[default]
+    All,
+    /// AEAD_AES_128_GCM alone.
+    Gcm128,
+    /// AES128_CM_HMAC_SHA1_80 alone.
+    Cm,
+}
+
+impl Profiles {
+    fn list(self) -> Vec<SrtpProtectionProfile> {
+        use SrtpProtectionProfile::{
+            Srtp_Aead_Aes_128_Gcm as Gcm128, Srtp_Aead_Aes_256_Gcm as Gcm256,
+            Srtp_Aes128_Cm_Hmac_Sha1_80 as Cm,
+        };
+        match self {
+            Self::All => vec![Gcm128, Gcm256, Cm],
+            Self::Gcm128 => vec![Gcm128],
+            Self::Cm => vec![Cm],
+        }
+    }
 }
 
 /// ICE, DTLS and SRTP of one session.
@@ -134,6 +199,8 @@ pub struct Transport {
     queue: VecDeque<(SocketAddr, BytesMut)>,
     /// What came inside DTLS.
     data: VecDeque<BytesMut>,
+    /// Payload of the packet at hand.
+    payload: Vec<u8>,
 }
 
 impl Transport {
@@ -168,11 +235,7 @@ impl Transport {
             .with_crypto_provider(identity.crypto.clone())
             .with_certificates(vec![identity.certificate.clone()])
             .with_extended_master_secret(ExtendedMasterSecretType::Request)
-            .with_srtp_protection_profiles(vec![
-                SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
-                SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
-                SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
-            ])
+            .with_srtp_protection_profiles(identity.profiles.list())
             // A bridge's certificate is self-signed; what counts is its
             // fingerprint (RFC 8122 §6.2).
             .with_insecure_skip_verify(true)
@@ -199,6 +262,7 @@ impl Transport {
             path: None,
             queue: VecDeque::new(),
             data: VecDeque::new(),
+            payload: Vec::new(),
         })
     }
 
@@ -258,8 +322,7 @@ impl Transport {
                     .decrypt_rtcp(datagram)
                     .map_or(Received::Dropped, Received::Rtcp),
                 Some(srtp) => srtp
-                    .inbound
-                    .decrypt_rtp(datagram)
+                    .open(datagram, &mut self.payload)
                     .map_or(Received::Dropped, Received::Rtp),
             },
             _ => Received::Dropped,
@@ -341,7 +404,11 @@ impl Transport {
         let context = |key: &[u8], salt: &[u8]| {
             Context::new(key, salt, profile, None, None, self.crypto.crypto()).map_err(srtp_error)
         };
+        let fast = Direction::new(&keys.remote_master_key, &keys.remote_master_salt).zip(
+            Direction::new(&keys.local_master_key, &keys.local_master_salt),
+        );
         self.srtp = Some(Srtp {
+            fast,
             inbound: context(&keys.remote_master_key, &keys.remote_master_salt)?,
             outbound: context(&keys.local_master_key, &keys.local_master_salt)?,
             profile: name,
@@ -371,23 +438,44 @@ impl Transport {
 
     /// Encrypts and queues an RTP packet. False when it could not be sent.
     pub fn send_rtp(&mut self, packet: &[u8]) -> bool {
-        self.send(packet, Context::encrypt_rtp)
+        self.send(packet, Srtp::seal)
     }
 
     /// Encrypts and queues a compound RTCP packet.
     pub fn send_rtcp(&mut self, packet: &[u8]) -> bool {
-        self.send(packet, Context::encrypt_rtcp)
+        self.send(packet, |srtp, packet| {
+            let sealed = srtp.outbound.encrypt_rtcp(packet);
+            sealed.map_err(|error| error.to_string())
+        })
+    }
+
+    /// Opens an RTP packet whose header the caller reads by itself: its payload
+    /// is left in `payload`. False if it is not authentic.
+    pub fn open_payload(&mut self, datagram: &[u8], payload: &mut Vec<u8>) -> bool {
+        match &mut self.srtp {
+            Some(Srtp {
+                fast: Some((inbound, _)),
+                ..
+            }) => inbound.open(datagram, payload).is_some(),
+            Some(srtp) => srtp.inbound.decrypt_rtp(datagram).is_ok_and(|packet| {
+                payload.clear();
+                let head = super::rtp::header_len(&packet).unwrap_or(packet.len());
+                payload.extend_from_slice(&packet[head..]);
+                true
+            }),
+            None => false,
+        }
     }
 
     fn send(
         &mut self,
         packet: &[u8],
-        seal: impl FnOnce(&mut Context, &[u8]) -> Result<BytesMut, rtc_shared::error::Error>,
+        seal: impl FnOnce(&mut Srtp, &[u8]) -> Result<BytesMut, String>,
     ) -> bool {
         let (Some(to), Some(srtp)) = (self.path, &mut self.srtp) else {
             return false;
         };
-        match seal(&mut srtp.outbound, packet) {
+        match seal(srtp, packet) {
             Ok(sealed) => {
                 self.enqueue(to, sealed);
                 true

@@ -17,7 +17,7 @@ use crate::client::Clock;
 use crate::client::board::Board;
 use crate::client::participant::{Participant, Settings};
 use crate::client::room::RoomSettings;
-use crate::client::transport::Identity;
+use crate::client::transport::{Identity, Profiles};
 use crate::report::outcome::{Outcome, Tally};
 use crate::report::{Report, Surroundings};
 use crate::scenario::{ChannelKind, Scenario};
@@ -90,7 +90,7 @@ struct Crowd {
 
 impl Crowd {
     fn new(scenario: Arc<Scenario>) -> Result<Self> {
-        let identity = Identity::generate().context("making a certificate")?;
+        let identity = Identity::generate(Profiles::default()).context("making a certificate")?;
         let epoch = Instant::now();
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -99,6 +99,7 @@ impl AudioSource {
         let level = if talking { 20 } else { 90 } + (self.packet % 7) as u8;
         let packet = SourcePacket {
             encoding: 0,
+            layer: 0,
             marker: self.begins,
             timestamp: self.timestamp,
             payload,

@@ -54,6 +54,8 @@ pub enum Extension {
 pub struct SourcePacket {
     /// Stream of the source: the simulcast encoding, 0 the lowest; else 0.
     pub encoding: u8,
+    /// Spatial layer among all of the source, the encoding's included.
+    pub layer: u8,
     pub marker: bool,
     pub timestamp: u32,
     pub payload: Vec<u8>,

@@ -7,8 +7,7 @@
 //! of layer 2 is predicted from the picture before it, one of layer 1 from the
 //! picture two before it, one of layer 0 from the last of layer 0.
 //!
-//! A picture's packets are spread over the first half of its time, as a pacer
-//! would, so that receivers and sockets see no artificial bursts.
+//! How large pictures are and when their packets go, a [`Profile`] says.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,6 +34,32 @@ const KEY_FRAME_FACTOR: f64 = 5.0;
 /// pictures, per picture.
 const TEMPORAL_WEIGHT: [f64; 3] = [1.6, 1.0, 0.7];
 
+/// Time between packets of [`Profile::Even`], and between those of
+/// [`Profile::Real`] that do not leave together.
+const EVEN_GAP: Duration = Duration::from_millis(2);
+const REAL_GAP: Duration = Duration::from_millis(1);
+/// Payload octets of a packet of [`Profile::Even`], head apart: 1500 kbit/s at 30
+/// pictures a second make six packets.
+const EVEN_PAYLOAD: usize = 1060;
+/// Packets of [`Profile::Real`] that leave together.
+const BURST: usize = 3;
+
+/// Sizes of pictures, and the times of their packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Pictures of about a real encoder's sizes, whose packets are spread over
+    /// half of the picture's time, so that sockets see no bursts.
+    Spread,
+    /// As recorded of Chromium: pictures of an encoder's sizes, key pictures
+    /// large; packets of a picture differ by an octet, the larger ones last, and
+    /// leave within a few milliseconds.
+    Real,
+    /// Every picture of a layer alike, in equal packets 2 ms apart, those of
+    /// lower layers first: the load that servers are compared under.
+    Even,
+}
+
 /// One spatial layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
@@ -59,6 +84,7 @@ pub struct Picture {
     /// Whether layers are said in dependency descriptors, as by Chromium, or
     /// only in payloads, as by clients without that extension.
     pub descriptors: bool,
+    pub profile: Profile,
 }
 
 impl Picture {
@@ -83,6 +109,7 @@ impl Picture {
             layers: layers.collect(),
             lowest: 0,
             descriptors,
+            profile: Profile::Spread,
         }
     }
 
@@ -103,6 +130,12 @@ impl Picture {
             picture.lowest = 2;
         }
         picture
+    }
+
+    /// The same with other sizes and times of packets.
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
     }
 
     /// Streams that are signalled: clients signal three for every codec.
@@ -305,6 +338,7 @@ impl VideoSource {
         queued.tag.sent_ns = now.saturating_duration_since(epoch).as_nanos() as u64;
         let tag = &queued.tag;
         let (start, end) = (tag.packet == 0, tag.packet + 1 == tag.packets);
+        let layer = stream.first_layer as u8 + tag.spatial;
         let mut payload = Vec::with_capacity(MAX_PAYLOAD);
         match &*queued.head {
             Head::Vp8(descriptor) => {
@@ -351,6 +385,7 @@ impl VideoSource {
         queued.tag.write(queued.filler, &mut payload);
         Some(SourcePacket {
             encoding: stream.index,
+            layer,
             marker: queued.marker,
             timestamp: queued.timestamp,
             payload,
@@ -374,6 +409,8 @@ impl VideoSource {
                 stream.needs_key = true;
             }
         }
+        // Packets of one picture, so far, over all streams.
+        let mut before = 0;
         for stream in &mut self.streams {
             if stream.active == 0 {
                 continue;
@@ -383,6 +420,7 @@ impl VideoSource {
             }
             let spread = self.rng.random_range(0.8..1.2);
             let mut maker = PictureMaker {
+                before: &mut before,
                 run: self.run,
                 sender: self.sender,
                 what: &self.what,
@@ -397,6 +435,7 @@ impl VideoSource {
 
 /// What a stream's next picture is made with.
 struct PictureMaker<'a> {
+    before: &'a mut usize,
     run: u32,
     sender: u16,
     what: &'a Picture,
@@ -447,7 +486,7 @@ impl PictureMaker<'_> {
                 reference,
                 sent_ns: 0,
             };
-            self.make_frame(stream, &tag, at + time * u32::from(spatial), time);
+            self.make_frame(stream, &tag, (at, at + time * u32::from(spatial)), time);
         }
         if let Some(last) = stream.queue.back_mut() {
             last.marker = true;
@@ -548,25 +587,49 @@ impl PictureMaker<'_> {
         }
     }
 
-    /// Queues a frame's packets over `time` from `at` on.
-    fn make_frame(&mut self, stream: &mut Stream, tag: &Tag, at: Instant, time: Duration) {
+    /// Queues a frame's packets: `start` is when the picture's time begins, `at`
+    /// when the frame's part of it does, which lasts `time`.
+    fn make_frame(
+        &mut self,
+        stream: &mut Stream,
+        tag: &Tag,
+        (start, at): (Instant, Instant),
+        time: Duration,
+    ) {
         let head = Arc::new(self.head(stream, tag));
         let described = self.describe(stream, tag).map(Arc::new);
         let bits = self.layer(stream, tag.spatial).bits_per_second;
         let mean = f64::from(bits) / 8.0 / f64::from(self.what.rate);
-        let factor = if tag.key {
-            KEY_FRAME_FACTOR
-        } else {
-            TEMPORAL_WEIGHT[usize::from(tag.temporal)]
+        let factor = match self.what.profile {
+            Profile::Even => 1.0,
+            Profile::Spread | Profile::Real if tag.key => KEY_FRAME_FACTOR * self.spread,
+            Profile::Spread | Profile::Real => {
+                TEMPORAL_WEIGHT[usize::from(tag.temporal)] * self.spread
+            }
         };
-        let size = (mean * factor * self.spread) as usize;
-        let packets = size.div_ceil(MAX_PAYLOAD - TAG_LEN - MAX_HEAD).max(1);
+        let size = (mean * factor) as usize;
+        let room = match self.what.profile {
+            Profile::Even => EVEN_PAYLOAD,
+            Profile::Spread | Profile::Real => MAX_PAYLOAD - TAG_LEN - MAX_HEAD,
+        };
+        let packets = size.div_ceil(room).max(1);
         let mut left = size;
         for packet in 0..packets {
-            let share = left.div_ceil(packets - packet);
+            let share = match self.what.profile {
+                Profile::Spread => left.div_ceil(packets - packet),
+                Profile::Even => size / packets,
+                // As libwebrtc divides: what is over goes to the last ones.
+                Profile::Real => left / (packets - packet),
+            };
             left -= share;
+            let number = *self.before + packet;
+            let due = match self.what.profile {
+                Profile::Spread => at + time / packets as u32 * packet as u32,
+                Profile::Even => start + EVEN_GAP * number as u32,
+                Profile::Real => start + REAL_GAP * (number / BURST) as u32,
+            };
             stream.queue.push_back(Queued {
-                due: at + time / packets as u32 * packet as u32,
+                due,
                 tag: Tag {
                     packet: packet as u16,
                     packets: packets as u16,
@@ -579,6 +642,7 @@ impl PictureMaker<'_> {
                 marker: false,
             });
         }
+        *self.before += packets;
     }
 }
 

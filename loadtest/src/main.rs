@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use viaduct_loadtest::io::{roofline, run};
+use viaduct_loadtest::io::{load, roofline, run};
+use viaduct_loadtest::load::plan::{self, Machine, Meetings};
+use viaduct_loadtest::load::report::Report;
 use viaduct_loadtest::scenario::{ChannelKind, Rate, Scenario, Server};
 use viaduct_loadtest::source::Codec;
 use viaduct_signalling::jid::{BareJid, Jid};
@@ -28,6 +30,13 @@ struct Arguments {
 enum Command {
     /// Join one room of a deployment, send and receive, and judge what arrived.
     Join(JoinArguments),
+    /// Put a load on a server, and measure what it does to it.
+    Run(RunArguments),
+    /// Put the same load on two servers in turn, and say their ratios.
+    Compare(CompareArguments),
+    /// From a report of `run` and the meetings to be held, to bridges, cores and
+    /// network.
+    Plan(PlanArguments),
     /// Measure the least that forwarding a packet costs on this machine; one
     /// line of JSON.
     Roofline(roofline::Options),
@@ -123,6 +132,87 @@ struct JoinArguments {
     json: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct RunArguments {
+    /// colibri2+http://HOST:PORT, the private HTTP port of a bridge.
+    target: load::Target,
+    #[command(flatten)]
+    load: load::Options,
+    /// Share of packets that must be delivered.
+    #[arg(long, default_value_t = 0.999)]
+    min_delivered: f64,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Where a report goes.
+#[derive(clap::Args)]
+struct Files {
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the report as one page of HTML with plots.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl Files {
+    fn write(
+        &self,
+        json: impl FnOnce() -> String,
+        html: impl FnOnce() -> String,
+    ) -> Result<(), String> {
+        let write = |path: &PathBuf, text: String| {
+            std::fs::write(path, text)
+                .map_err(|error| format!("writing {}: {error}", path.display()))
+        };
+        if let Some(path) = &self.json {
+            write(path, json())?;
+        }
+        if let Some(path) = &self.html {
+            write(path, html())?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(clap::Args)]
+struct CompareArguments {
+    /// The one, colibri2+http://HOST:PORT.
+    #[arg(long)]
+    a: load::Target,
+    /// The other.
+    #[arg(long)]
+    b: load::Target,
+    /// Process of the one.
+    #[arg(long)]
+    a_pid: Option<u32>,
+    /// Process of the other.
+    #[arg(long)]
+    b_pid: Option<u32>,
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    #[command(flatten)]
+    load: load::Options,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(clap::Args)]
+struct PlanArguments {
+    /// JSON of a run with --pid.
+    #[arg(long, value_name = "FILE")]
+    report: PathBuf,
+    /// COUNTxPEOPLE[:CAMERAS][@LINES], several with commas: 50x10:3@360.
+    #[arg(long, value_delimiter = ',', required = true)]
+    meetings: Vec<Meetings>,
+    #[command(flatten)]
+    machine: Machine,
+    /// Write the plan as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "viaduct_loadtest=warn".into());
@@ -141,6 +231,9 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Join(arguments) => join(&arguments),
+        Command::Run(arguments) => ended(load(&arguments)),
+        Command::Compare(arguments) => ended(compare(&arguments)),
+        Command::Plan(arguments) => ended(plan(&arguments)),
         Command::Roofline(options) => match roofline::measure(&options) {
             Ok(roofline) => {
                 let line = serde_json::to_string(&roofline).expect("plain data has a JSON form");
@@ -156,6 +249,58 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// Says what went wrong; whether all is well is the exit status.
+fn ended(result: Result<bool, String>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("viaduct-loadtest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(arguments: &RunArguments) -> Result<bool, String> {
+    let report = load::run(&arguments.target, &arguments.load);
+    let report = report.map_err(|error| format!("{error:#}"))?;
+    print!("{}", report.to_table());
+    let files = &arguments.files;
+    files.write(|| report.to_json(), || report.to_html())?;
+    Ok(report.passed(arguments.min_delivered))
+}
+
+fn compare(arguments: &CompareArguments) -> Result<bool, String> {
+    let (targets, pids) = (
+        [&arguments.a, &arguments.b],
+        [arguments.a_pid, arguments.b_pid],
+    );
+    let comparison = load::compare(targets, pids, arguments.rounds.max(1), &arguments.load);
+    let comparison = comparison.map_err(|error| format!("{error:#}"))?;
+    print!("{}", comparison.to_table());
+    let files = &arguments.files;
+    files.write(|| comparison.to_json(), || comparison.to_html())?;
+    Ok(comparison.invalid().is_empty())
+}
+
+fn plan(arguments: &PlanArguments) -> Result<bool, String> {
+    arguments.machine.check()?;
+    let path = arguments.report.display();
+    let text = std::fs::read_to_string(&arguments.report);
+    let text = text.map_err(|error| format!("--report {path}: {error}"))?;
+    let report: Report = serde_json::from_str(&text)
+        .map_err(|error| format!("--report {path}: not a report of `run`: {error}"))?;
+    let plan = plan::plan(&report, &arguments.meetings, arguments.machine);
+    let plan = plan.map_err(|error| format!("--report {path}: {error}"))?;
+    print!("{}", plan.to_table());
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_string_pretty(&plan).expect("plain data has a JSON form");
+        std::fs::write(path, json)
+            .map_err(|error| format!("writing {}: {error}", path.display()))?;
+    }
+    Ok(plan.too_large.is_empty())
 }
 
 fn join(arguments: &JoinArguments) -> ExitCode {

@@ -208,7 +208,8 @@ fn content<'a>(jingle: &'a Jingle, name: &'static str) -> Result<&'a Description
         .ok_or(OfferError::NoContent(name))
 }
 
-fn remote(transport: &Transport) -> Result<Remote, OfferError> {
+/// What a transport element says of the other end.
+pub fn remote(transport: &Transport) -> Result<Remote, OfferError> {
     let fingerprint = transport
         .fingerprints
         .iter()

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::dial;
-use super::media::{Input, Post};
 
 /// Messages that may wait to be sent.
 const MAX_WAITING: usize = 256;
@@ -31,10 +30,15 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Opens a channel, keeps it open, and hands what comes to `post`.
-    pub fn open(runtime: &Handle, url: String, number: u32, post: Post) -> Self {
+    /// Opens a channel, keeps it open, and hands what comes to `tell`.
+    pub fn open(
+        runtime: &Handle,
+        url: String,
+        number: u32,
+        tell: impl Fn(ChannelEvent) + Send + Sync + 'static,
+    ) -> Self {
         let (texts, to_send) = mpsc::channel(MAX_WAITING);
-        runtime.spawn(keep_open(url, to_send, number, post));
+        runtime.spawn(keep_open(url, to_send, tell));
         Self { texts, number }
     }
 
@@ -46,8 +50,11 @@ impl Channel {
     }
 }
 
-async fn keep_open(url: String, mut texts: mpsc::Receiver<String>, number: u32, post: Post) {
-    let tell = |event| post.send(Input::Channel(number, event));
+async fn keep_open(
+    url: String,
+    mut texts: mpsc::Receiver<String>,
+    tell: impl Fn(ChannelEvent) + Send + Sync,
+) {
     let mut retry = Duration::from_secs(1);
     loop {
         match dial::websocket(&url, None).await {

@@ -400,8 +400,9 @@ impl Thread {
                 Output::OpenChannel(url) => {
                     seat.channels += 1;
                     let runtime = &self.around.runtime;
-                    let channel = Channel::open(runtime, url, seat.channels, post.clone());
-                    seat.channel = Some(channel);
+                    let (post, number) = (post.clone(), seat.channels);
+                    let tell = move |event| post.send(Input::Channel(number, event));
+                    seat.channel = Some(Channel::open(runtime, url, number, tell));
                 }
                 Output::ChannelText(text) => {
                     if let Some(channel) = &seat.channel {

@@ -32,9 +32,115 @@ fn parse(stat: &str, status: &str) -> Option<Usage> {
     })
 }
 
+/// A thread's time on CPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    pub id: u32,
+    pub name: String,
+    pub cpu_ns: u64,
+}
+
+/// Exact times of all threads of a process, from the scheduler's accounts; empty
+/// when it does not run.
+pub fn threads(pid: u32) -> Vec<Thread> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    tasks
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| {
+            let path = task.path();
+            let name = std::fs::read_to_string(path.join("comm")).ok()?;
+            Some(Thread {
+                id: task.file_name().to_str()?.parse().ok()?,
+                name: name.trim().to_owned(),
+                cpu_ns: schedstat(&path)?,
+            })
+        })
+        .collect()
+}
+
+fn schedstat(task: &std::path::Path) -> Option<u64> {
+    let text = std::fs::read_to_string(task.join("schedstat")).ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+/// The CPU that a process is bound to, if it is one.
+pub fn only_cpu(pid: u32) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    list.trim().parse().ok()
+}
+
+/// Most memory that a process has had resident.
+pub fn peak_rss_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// CPU time of a core's softirq thread: work taken away from what runs there,
+/// which counts too. 0 where it cannot be read.
+pub fn softirq_ns(core: usize) -> u64 {
+    let name = format!("ksoftirqd/{core}");
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let thread = processes.map(|entry| entry.path()).find(|path| {
+        let comm = std::fs::read_to_string(path.join("comm"));
+        comm.is_ok_and(|comm| comm.trim() == name)
+    });
+    thread.and_then(|path| schedstat(&path)).unwrap_or(0)
+}
+
+/// Datagrams that sockets at these local ports had no room for, in the network
+/// of the calling thread.
+pub fn dropped_datagrams(ports: &std::collections::BTreeSet<u16>) -> u64 {
+    let tables = ["udp", "udp6"].map(|table| {
+        let path = format!("/proc/thread-self/net/{table}");
+        std::fs::read_to_string(path).unwrap_or_default()
+    });
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    lines.filter_map(|line| drops(line, ports)).sum()
+}
+
+/// The last column of a line, if its local port is one of those.
+fn drops(line: &str, ports: &std::collections::BTreeSet<u16>) -> Option<u64> {
+    let mut columns = line.split_whitespace();
+    let (_, port) = columns.nth(1)?.rsplit_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    ports.contains(&port).then_some(())?;
+    columns.last()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_threads_are_seen() {
+        let pid = std::process::id();
+        let before: u64 = threads(pid).iter().map(|thread| thread.cpu_ns).sum();
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        let after = threads(pid);
+        assert!(after.iter().map(|thread| thread.cpu_ns).sum::<u64>() > before);
+        assert!(after.iter().any(|thread| !thread.name.is_empty()));
+        assert!(peak_rss_kib(pid).is_some_and(|kib| kib > 0));
+        assert!(threads(u32::MAX).is_empty());
+    }
+
+    #[test]
+    fn drops_are_those_of_the_ports() {
+        let line = " 3: 0100007F:1F90 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 5 2 00000 17";
+        assert_eq!(drops(line, &[8080].into()), Some(17));
+        assert_eq!(drops(line, &[8081].into()), None);
+        assert_eq!(drops("", &[8080].into()), None);
+    }
 
     #[test]
     fn reads_proc() {

@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use bytes::BytesMut;
-use nix::sys::socket::sockopt::{ReceiveTimestampns, RxqOvfl};
+use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimestampns, RxqOvfl, UdpGroSegment};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrLike, SockaddrStorage, recvmmsg,
     sendmmsg, setsockopt,
@@ -41,25 +42,65 @@ pub fn bind(ipv6: bool) -> io::Result<(UdpSocket, SocketAddr)> {
     Ok((socket, local))
 }
 
+/// What the kernel is to do for the sockets of a load, beyond the ordinary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Kernel {
+    /// Note times of arrival: exact delays, at some 20 ns a packet, in the
+    /// sender's context.
+    pub times: bool,
+    /// Hand over runs of datagrams as they were sent (UDP_GRO): what the sender's
+    /// segmentation put together is then never taken apart.
+    pub gro: bool,
+}
+
+/// Moves the calling thread to a network namespace; sockets that it makes then
+/// are there.
+pub fn enter_network(name: &str) -> anyhow::Result<()> {
+    let file = std::fs::File::open(format!("/run/netns/{name}")).with_context(|| {
+        format!("--netns {name}: no such network namespace (ip netns add {name})")
+    })?;
+    nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET)
+        .with_context(|| format!("entering network namespace {name} (are you root?)"))
+}
+
+/// A socket for a load, at `address`.
+pub fn bind_at(address: std::net::IpAddr, kernel: Kernel) -> io::Result<(UdpSocket, SocketAddr)> {
+    let socket = UdpSocket::bind((address, 0))?;
+    socket.set_nonblocking(true)?;
+    if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        // Without the right to more than the system's limit: up to that.
+        socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
+    if kernel.times {
+        setsockopt(&socket, ReceiveTimestampns, &true)?;
+    }
+    if kernel.gro {
+        setsockopt(&socket, UdpGroSegment, &true)?;
+    }
+    let local = socket.local_addr()?;
+    Ok((socket, local))
+}
+
 /// Room for a batch, shared by all sockets of a thread.
 pub struct Batch {
     headers: MultiHeaders<SockaddrStorage>,
     sending: MultiHeaders<SockaddrStorage>,
-    buffers: Box<[[u8; MAX_DATAGRAM]; BATCH]>,
+    /// Each of `size` octets.
+    buffers: Vec<u8>,
+    size: usize,
+    /// Whether the kernel says anything beside the datagrams.
+    notes: bool,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self {
-            headers: headers(),
-            sending: MultiHeaders::preallocate(BATCH, None),
-            buffers: Box::new([[0; MAX_DATAGRAM]; BATCH]),
-        }
+        Self::of(MAX_DATAGRAM, true)
     }
 }
 
-fn headers() -> MultiHeaders<SockaddrStorage> {
-    MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(TimeSpec, u32)))
+fn headers(notes: bool) -> MultiHeaders<SockaddrStorage> {
+    let room = notes.then(|| nix::cmsg_space!(TimeSpec, u32, i32));
+    MultiHeaders::preallocate(BATCH, room)
 }
 
 /// What a socket gave.
@@ -71,6 +112,22 @@ pub struct Received {
 }
 
 impl Batch {
+    fn of(size: usize, notes: bool) -> Self {
+        Self {
+            headers: headers(notes),
+            sending: MultiHeaders::preallocate(BATCH, None),
+            buffers: vec![0; size * BATCH],
+            size,
+            notes,
+        }
+    }
+
+    /// For sockets of [`bind_at`].
+    pub fn for_load(kernel: Kernel) -> Self {
+        let size = if kernel.gro { 1 << 16 } else { MAX_DATAGRAM };
+        Self::of(size, kernel.times || kernel.gro)
+    }
+
     /// Takes what is queued on a socket, at most a batch, and hands each
     /// datagram out with the time it arrived.
     pub fn receive(
@@ -78,7 +135,9 @@ impl Batch {
         socket: &UdpSocket,
         mut each: impl FnMut(Instant, SocketAddr, &[u8]),
     ) -> io::Result<Received> {
-        let mut slices = self.buffers.each_mut().map(|b| [IoSliceMut::new(b)]);
+        let mut parts = self.buffers.chunks_exact_mut(self.size);
+        let mut slices: [_; BATCH] =
+            std::array::from_fn(|_| [IoSliceMut::new(parts.next().unwrap_or_default())]);
         let flags = MsgFlags::MSG_DONTWAIT;
         let fd = socket.as_raw_fd();
         let messages = recvmmsg(fd, &mut self.headers, slices.iter_mut(), flags, None)?;
@@ -86,18 +145,24 @@ impl Batch {
         let (mut received, mut stale) = (Received::default(), false);
         for message in messages {
             received.count += 1;
-            let noted = noted(&message, clock);
-            stale |= noted.arrival.is_none();
+            let noted = match self.notes {
+                true => noted(&message, clock),
+                false => Noted::default(),
+            };
+            stale |= noted.arrival.is_none() || noted.segment.is_none() && self.size > MAX_DATAGRAM;
             received.overflow = noted.overflow.or(received.overflow);
             let from = message.address.as_ref().and_then(address);
-            if let (Some(from), Some(datagram)) = (from, message.iovs().next()) {
-                each(noted.arrival.unwrap_or(clock.0), from, datagram);
+            if let (Some(from), Some(datagrams)) = (from, message.iovs().next()) {
+                let segment = noted.segment.unwrap_or(datagrams.len()).max(1);
+                for datagram in datagrams.chunks(segment) {
+                    each(noted.arrival.unwrap_or(clock.0), from, datagram);
+                }
             }
         }
-        if stale {
+        if stale && self.notes {
             // A message that brought less than there is room for has made the
             // room smaller.
-            self.headers = headers();
+            self.headers = headers(true);
         }
         Ok(received)
     }
@@ -134,6 +199,8 @@ impl Batch {
 struct Noted {
     arrival: Option<Instant>,
     overflow: Option<u32>,
+    /// Octets of each datagram of a run.
+    segment: Option<usize>,
 }
 
 fn noted(message: &RecvMsg<'_, '_, SockaddrStorage>, (now, wall): (Instant, SystemTime)) -> Noted {
@@ -149,6 +216,7 @@ fn noted(message: &RecvMsg<'_, '_, SockaddrStorage>, (now, wall): (Instant, Syst
                 noted.arrival = now.checked_sub(age.min(MAX_AGE));
             }
             ControlMessageOwned::RxqOvfl(count) => noted.overflow = Some(count),
+            ControlMessageOwned::UdpGroSegments(size) => noted.segment = usize::try_from(size).ok(),
             _ => {}
         }
     }
@@ -200,6 +268,45 @@ mod tests {
             }
             let expected: Vec<Vec<u8>> = (0..count).map(|n| vec![round, n, 7]).collect();
             assert_eq!(got, expected);
+        }
+    }
+
+    /// Of sockets of a load, with whatever the kernel does for them.
+    #[test]
+    fn runs_are_taken_apart() {
+        use nix::sys::socket::{ControlMessage, sendmsg};
+        for (times, gro) in [(false, false), (true, false), (false, true), (true, true)] {
+            let kernel = Kernel { times, gro };
+            let (one, _) = bind_at(Ipv4Addr::LOCALHOST.into(), kernel).expect("a socket");
+            let (other, to) = bind_at(Ipv4Addr::LOCALHOST.into(), kernel).expect("a socket");
+            let mut batch = Batch::for_load(kernel);
+            let mut expected = Vec::new();
+            for round in 0..3u8 {
+                let run: Vec<u8> = (0..5 * 100 + 30)
+                    .map(|at| (at / 100) as u8 + round)
+                    .collect();
+                let (to, part) = (SockaddrStorage::from(to), [IoSlice::new(&run)]);
+                let segments = [ControlMessage::UdpGsoSegments(&100)];
+                sendmsg(
+                    one.as_raw_fd(),
+                    &part,
+                    &segments,
+                    MsgFlags::empty(),
+                    Some(&to),
+                )
+                .expect("sent");
+                one.send_to(&[9], other.local_addr().expect("bound"))
+                    .expect("sent");
+                expected.extend(run.chunks(100).map(<[u8]>::to_vec));
+                expected.push(vec![9]);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            let mut got = Vec::new();
+            while batch
+                .receive(&other, |_, _, datagram| got.push(datagram.to_vec()))
+                .is_ok()
+            {}
+            assert_eq!(got, expected, "{kernel:?}");
         }
     }
 

@@ -16,6 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::seal::{Peer, TAG};
 use super::{HEADER, MESSAGES, Options, Send, Shared, write_header};
+use crate::io::process::softirq_ns;
 
 /// Larger than any packet.
 const MAX_PACKET: usize = 2048;
@@ -270,19 +271,4 @@ fn thread_times() -> Result<(i64, i64)> {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).context("CPU time")?;
     let (user, system) = (usage.user_time(), usage.system_time());
     Ok((user.num_microseconds(), system.num_microseconds()))
-}
-
-/// CPU time of a core's softirq thread: work taken away from the forwarding
-/// thread, which counts too. 0 where it cannot be read.
-fn softirq_ns(core: usize) -> u64 {
-    let name = format!("ksoftirqd/{core}");
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let thread = processes.map(|entry| entry.path()).find(|path| {
-        let comm = std::fs::read_to_string(path.join("comm"));
-        comm.is_ok_and(|comm| comm.trim() == name)
-    });
-    thread
-        .and_then(|path| std::fs::read_to_string(path.join("schedstat")).ok())
-        .and_then(|text| text.split(' ').next()?.parse().ok())
-        .unwrap_or(0)
 }

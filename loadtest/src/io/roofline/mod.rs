@@ -28,6 +28,8 @@ use nix::sys::socket::{SockaddrIn, setsockopt};
 use nix::unistd::Pid;
 use serde::Serialize;
 
+use super::udp::enter_network;
+
 /// Octets of a fixed RTP header.
 const HEADER: usize = 12;
 /// Messages of one `sendmmsg`.
@@ -81,6 +83,36 @@ pub struct Options {
     /// dropped, as layers that nobody watches.
     #[arg(long, default_value_t = 1.0)]
     pub keep: f64,
+    /// Address of the forwarding thread's socket, and of the peers'.
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    pub fwd_ip: Ipv4Addr,
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    pub peer_ip: Ipv4Addr,
+    /// Network namespace of the peers' sockets.
+    #[arg(long)]
+    pub netns: Option<String>,
+}
+
+impl Default for Options {
+    /// On loopback, unpaced.
+    fn default() -> Self {
+        Self {
+            fanout: 50,
+            packets: 1_000_000,
+            send: Send::Mmsg,
+            batch: 8,
+            burst: 256,
+            size: 1200,
+            runs: 5,
+            core: 0,
+            peer_core: 1,
+            pace: 0,
+            keep: 1.0,
+            fwd_ip: Ipv4Addr::LOCALHOST,
+            peer_ip: Ipv4Addr::LOCALHOST,
+            netns: None,
+        }
+    }
 }
 
 impl Options {
@@ -183,11 +215,12 @@ fn run(options: &Options) -> Result<Run> {
         done: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     });
-    let socket = socket()?;
+    let socket = socket(options.fwd_ip)?;
     let to = address(&socket)?;
-    let receivers: Vec<UdpSocket> = (0..options.fanout)
-        .map(|_| self::socket())
-        .collect::<Result<_>>()?;
+    let receivers: Vec<UdpSocket> = in_peers_network(options, || {
+        let sockets = (0..options.fanout).map(|_| self::socket(options.peer_ip));
+        sockets.collect::<Result<_>>()
+    })?;
     let addresses: Vec<SockaddrIn> = receivers
         .iter()
         .map(|receiver| Ok(address(receiver)?.into()))
@@ -195,7 +228,8 @@ fn run(options: &Options) -> Result<Run> {
     let peers = {
         let (options, shared) = (options.clone(), shared.clone());
         thread("peers", options.peer_core, move || {
-            let figures = peers::run(&options, &shared, &receivers, to);
+            let figures = in_peers_network(&options, || self::socket(options.peer_ip))
+                .and_then(|source| peers::run(&options, &shared, &receivers, source, to));
             // Whatever happened, the other one must not wait for ever.
             shared.stop.store(true, Ordering::Release);
             shared.more.notify_all();
@@ -237,8 +271,24 @@ fn thread<T: std::marker::Send + 'static>(
         .context("starting a thread")
 }
 
-fn socket() -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("UDP socket")?;
+/// Does something where the peers' sockets are. A namespace is a thread's: the
+/// caller's stays as it is.
+fn in_peers_network<T: std::marker::Send>(
+    options: &Options,
+    work: impl FnOnce() -> Result<T> + std::marker::Send,
+) -> Result<T> {
+    let Some(name) = &options.netns else {
+        return work();
+    };
+    let done = std::thread::scope(|scope| {
+        let there = scope.spawn(|| enter_network(name).and_then(|()| work()));
+        there.join()
+    });
+    done.map_err(|_| anyhow!("a thread panicked"))?
+}
+
+fn socket(address: Ipv4Addr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((address, 0)).context("UDP socket")?;
     let forced = setsockopt(&socket, RcvBufForce, &SOCKET_BUFFER)
         .and_then(|()| setsockopt(&socket, SndBufForce, &SOCKET_BUFFER));
     if forced.is_err() {
@@ -283,7 +333,7 @@ mod tests {
                 core: 0,
                 peer_core: 0,
                 pace,
-                keep: 1.0,
+                ..Options::default()
             };
             let roofline = measure(&options).expect("measured");
             assert_eq!((roofline.lost, roofline.bad), (0, 0), "{roofline:?}");
@@ -304,8 +354,8 @@ mod tests {
             runs: 1,
             core: 0,
             peer_core: 0,
-            pace: 0,
             keep: 0.25,
+            ..Options::default()
         };
         let roofline = measure(&options).expect("measured");
         assert_eq!((roofline.forwarded, roofline.lost), (750, 0));

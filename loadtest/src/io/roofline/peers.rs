@@ -34,9 +34,10 @@ pub(super) fn run(
     options: &Options,
     shared: &Shared,
     receivers: &[UdpSocket],
+    source: UdpSocket,
     to: SocketAddrV4,
 ) -> Result<Figures> {
-    let mut source = Source::new(options, to)?;
+    let mut source = Source::new(options, source, to)?;
     let mut sink = Sink::new(options, receivers)?;
     let ingress = options.ingress();
     let start = Instant::now();
@@ -92,9 +93,9 @@ fn payload(size: usize) -> Vec<u8> {
 }
 
 impl Source {
-    fn new(options: &Options, to: SocketAddrV4) -> Result<Self> {
+    fn new(options: &Options, socket: UdpSocket, to: SocketAddrV4) -> Result<Self> {
         Ok(Self {
-            socket: super::socket()?,
+            socket,
             to: to.into(),
             peer: Peer::new(u32::MAX)?,
             headers: MultiHeaders::preallocate(MESSAGES, None),

@@ -1,0 +1,639 @@
+//! A run of a load: joins its members by the bridge's REST interface, lets them
+//! talk, and puts together what was found.
+//!
+//! `mod > rest (an endpoint each) > thread (media)`; the server's use of the
+//! machine is read by [`server`].
+
+mod limit;
+mod options;
+mod rest;
+mod server;
+mod thread;
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::Rng;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::udp::bind_at;
+use crate::client::Clock;
+use crate::client::send::SendStats;
+use crate::client::transport::{Identity, Remote};
+use crate::load::colibri;
+use crate::load::compare::Comparison;
+use crate::load::found::{Around, Found, Milestones};
+use crate::load::layout::Seat;
+use crate::load::member::Member;
+use crate::load::report::{Asked, Client, Joins, Outcome, Quantiles, Report, Second, per};
+use crate::load::{Channel, SentBoard, Settings};
+use crate::measure::delay::Histogram;
+use limit::Way;
+use rest::Rest;
+use server::Watch;
+use thread::{Message, Place, Taken, Threads};
+
+pub use options::{Options, Target};
+
+/// Joins that are under way at once.
+const MAX_JOINING: usize = 16;
+/// Interval at which the run is looked after.
+const TICK: Duration = Duration::from_millis(50);
+/// NTP counts from 1900.
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+/// Failures that are told.
+const MAX_FAILURES: usize = 20;
+
+/// Runs a load to its end.
+pub fn run(target: &Target, options: &Options) -> Result<Report> {
+    options.check()?;
+    let place = Place {
+        cpu: options.cpu,
+        netns: None,
+        kernel: options.kernel(),
+    };
+    // Whatever this program does stays off the server's CPU; threads inherit it.
+    place.settle()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let (mut report, way) = runtime.block_on(async {
+        let mut load = Load::new(target, options)?;
+        let outcome = load.run().await;
+        let way = load.doors.way.get().cloned().unwrap_or_default();
+        load.end().await;
+        outcome.map(|outcome| (Report::new(outcome), way))
+    })?;
+    drop(runtime);
+    if options.roofline {
+        let server = report.server.as_ref().and_then(|server| server.cpu);
+        let core = server.unwrap_or(0);
+        let peers = options.cpu.filter(|cpu| *cpu != core);
+        let peers = peers.unwrap_or(if core == 0 { 1 } else { 0 });
+        report.set_limit(limit::measure(&report, &way, core, peers)?);
+    }
+    Ok(report)
+}
+
+/// Runs the same load on two targets in turn, `rounds` times each. `pids`: their
+/// processes, where they are to be measured.
+pub fn compare(
+    targets: [&Target; 2],
+    pids: [Option<u32>; 2],
+    rounds: u32,
+    options: &Options,
+) -> Result<Comparison> {
+    let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+    let mut all = Vec::new();
+    for round in 0..rounds {
+        let side = |side: usize| {
+            let options = Options {
+                pid: pids[side],
+                // The same packets for both, others in each round.
+                seed: Some(seed.wrapping_add(u64::from(round) << 32)),
+                ..options.clone()
+            };
+            let name = ["A", "B"][side];
+            let report = run(targets[side], &options);
+            report.with_context(|| format!("round {}, {name} ({})", round + 1, targets[side]))
+        };
+        // Who is first changes, for what one leaves behind.
+        let pair = match round % 2 {
+            0 => {
+                let a = side(0)?;
+                (a, side(1)?)
+            }
+            _ => {
+                let b = side(1)?;
+                (side(0)?, b)
+            }
+        };
+        all.push(pair);
+    }
+    Ok(Comparison::new(all))
+}
+
+/// What joins need.
+struct Doors {
+    rest: Rest,
+    settings: Arc<Settings>,
+    identity: Identity,
+    place: Place,
+    threads: Threads,
+    ws_base: Option<String>,
+    /// Which way the first member's packets take.
+    way: OnceLock<Way>,
+}
+
+struct Load {
+    options: Options,
+    target: Target,
+    doors: Arc<Doors>,
+    watch: Option<Watch>,
+    joins: JoinSet<Result<()>>,
+    joined: u64,
+    left: u64,
+    /// Who is at each place now.
+    generations: Vec<u16>,
+    failures: Vec<String>,
+    bar: ProgressBar,
+    seed: u64,
+}
+
+impl Load {
+    fn new(target: &Target, options: &Options) -> Result<Self> {
+        let watch = match options.pid {
+            None => None,
+            Some(pid) => {
+                Some(Watch::new(pid).with_context(|| format!("--pid {pid}: no such process"))?)
+            }
+        };
+        let seed = options.seed.unwrap_or_else(|| rand::rng().random());
+        let settings = Arc::new(options.settings(seed));
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let since_1970 = since_1970.context("the clock is before 1970")?;
+        let clock = Clock {
+            epoch: Instant::now(),
+            epoch_ntp: (since_1970.as_secs() + NTP_TO_UNIX) << 32,
+        };
+        let sent = Arc::new(SentBoard::new(settings.layout.places()));
+        let place = Place {
+            cpu: options.cpu,
+            netns: options.netns.clone(),
+            kernel: options.kernel(),
+        };
+        let around = || Around::new(settings.clone(), clock, sent.clone());
+        let threads = Threads::start(options.threads, &place, around)?;
+        let Target::Colibri2(host) = target;
+        let bar = ProgressBar::new(settings.layout.places().into());
+        let style =
+            ProgressStyle::with_template("{elapsed:>4} {msg:<12} {bar:30} {pos}/{len} {prefix}");
+        bar.set_style(style.context("a template")?);
+        Ok(Self {
+            doors: Arc::new(Doors {
+                rest: Rest::new(host),
+                identity: Identity::generate(options.srtp).context("making a certificate")?,
+                place,
+                threads,
+                ws_base: options.ws_base.clone(),
+                way: OnceLock::new(),
+                settings: settings.clone(),
+            }),
+            options: options.clone(),
+            target: target.clone(),
+            watch,
+            joins: JoinSet::new(),
+            joined: 0,
+            left: 0,
+            generations: vec![0; settings.layout.places() as usize],
+            failures: Vec::new(),
+            bar,
+            seed,
+        })
+    }
+
+    async fn run(&mut self) -> Result<Outcome> {
+        self.join_all().await?;
+        self.talk(self.options.warmup, "warming up", false).await?;
+        if let Some(watch) = &mut self.watch {
+            watch.begin();
+        }
+        self.doors.threads.ask(Message::Mark).await?;
+        let seconds = self.talk(self.options.seconds, "measuring", true).await?;
+        let reading = self.watch.as_ref().map(Watch::read);
+        let taken = self.doors.threads.ask(Message::Close).await?;
+        self.collect();
+        self.bar.finish_and_clear();
+        let mut outcome = self.outcome(taken, &seconds);
+        let packets = outcome.found.audio.received + outcome.found.video.received;
+        if let (Some(watch), Some(reading)) = (&self.watch, &reading) {
+            outcome.server = watch.end(reading, outcome.seconds, packets);
+            if outcome.server.is_none() {
+                outcome
+                    .failures
+                    .push("the server's process ended".to_owned());
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Lets everybody in, and waits until all hear each other.
+    async fn join_all(&mut self) -> Result<()> {
+        let places = self.doors.settings.layout.places();
+        let limit = Arc::new(Semaphore::new(MAX_JOINING));
+        let began = Instant::now();
+        for place in 0..places {
+            let due = began + Duration::from_secs_f64(f64::from(place) / self.options.ramp);
+            while Instant::now() < due {
+                tokio::time::sleep(TICK.min(due - Instant::now())).await;
+                self.show("joining", self.doors.threads.gauge(|g| &g.complete));
+            }
+            let seat = Seat {
+                place,
+                generation: 0,
+            };
+            self.joined += 1;
+            let first = place == self.doors.settings.layout.first(place);
+            if first {
+                // A conference is there before its others ask for it.
+                join(&self.doors, seat, true).await?;
+                continue;
+            }
+            let permit = limit.clone().acquire_owned().await.context("closed")?;
+            let doors = self.doors.clone();
+            self.joins.spawn(async move {
+                let joined = join(&doors, seat, false).await;
+                drop(permit);
+                joined
+            });
+            self.collect();
+        }
+        let deadline = Instant::now() + Duration::from_secs_f64(self.options.join_timeout);
+        let all = |load: &Self| load.doors.threads.gauge(|g| &g.hearing) == u64::from(places);
+        while !all(self) && Instant::now() < deadline {
+            tokio::time::sleep(TICK).await;
+            self.collect();
+            self.show("connecting", self.doors.threads.gauge(|g| &g.complete));
+            if self.failures.len() >= places as usize {
+                break;
+            }
+        }
+        if self.doors.threads.gauge(|g| &g.connected) == 0 {
+            bail!(
+                "nobody connected: {}",
+                self.failures
+                    .first()
+                    .map_or("no answer to ICE or DTLS", String::as_str)
+            );
+        }
+        Ok(())
+    }
+
+    fn show(&self, doing: &'static str, done: u64) {
+        self.bar.set_message(doing);
+        self.bar.set_position(done);
+    }
+
+    /// Takes in what became of joins.
+    fn collect(&mut self) {
+        while let Some(joined) = self.joins.try_join_next() {
+            let failure = match joined {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(error) => error.to_string(),
+            };
+            if self.failures.len() < MAX_FAILURES && !self.failures.contains(&failure) {
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    /// Lets time pass, with what is to happen meanwhile. Returns what the server
+    /// used in each second.
+    async fn talk(
+        &mut self,
+        seconds: f64,
+        doing: &'static str,
+        measured: bool,
+    ) -> Result<Vec<Option<(f64, u64)>>> {
+        let begin = Instant::now();
+        let length = Duration::from_secs_f64(seconds);
+        let heights = if measured {
+            self.options.height.clone()
+        } else {
+            Vec::new()
+        };
+        let part = length / (heights.len().max(1) as u32);
+        let (mut step, mut replaced) = (0, 0u32);
+        let mut samples = Vec::new();
+        self.bar.set_length((seconds * 10.0) as u64);
+        let mut before = (begin, self.doors.threads.gauge(|g| &g.received));
+        loop {
+            let now = Instant::now();
+            let passed = now - begin;
+            if passed >= length {
+                samples.push(self.watch.as_mut().and_then(Watch::sample));
+                return Ok(samples);
+            }
+            if passed >= Duration::from_secs(samples.len() as u64 + 1) {
+                samples.push(self.watch.as_mut().and_then(Watch::sample));
+                let received = self.doors.threads.gauge(|g| &g.received);
+                let rate = per((received - before.1) as f64, (now - before.0).as_secs_f64());
+                self.bar.set_prefix(format!("{rate:.0} packets/s"));
+                before = (now, received);
+            }
+            self.show(doing, (passed.as_secs_f64() * 10.0) as u64);
+            if step + 1 < heights.len() && passed >= part * (step as u32 + 1) {
+                step += 1;
+                let height = heights[step];
+                self.doors.threads.tell_all(|| Message::Height(height));
+            }
+            let mut next = begin + length;
+            if measured && self.options.churn > 0.0 {
+                let churn = self.options.churn;
+                let due = |count: u32| begin + Duration::from_secs_f64(f64::from(count) / churn);
+                while due(replaced + 1) <= now {
+                    replaced += 1;
+                    self.replace(replaced);
+                }
+                next = next.min(due(replaced + 1));
+                self.collect();
+            }
+            let wait = next.saturating_duration_since(Instant::now()).min(TICK);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            }
+        }
+    }
+
+    /// One leaves, another takes its place.
+    fn replace(&mut self, count: u32) {
+        let places = self.doors.settings.layout.places();
+        let place = (count - 1) % places;
+        let generation = &mut self.generations[place as usize];
+        let old = Seat {
+            place,
+            generation: *generation,
+        };
+        *generation = (*generation + 1) % 4096;
+        let new = Seat {
+            place,
+            generation: *generation,
+        };
+        (self.left, self.joined) = (self.left + 1, self.joined + 1);
+        let doors = self.doors.clone();
+        self.joins.spawn(async move {
+            doors.threads.tell(old, Message::Leave(old));
+            let settings = &doors.settings;
+            let conference = settings.layout.conference(place);
+            let expire = colibri::expire(settings, conference, &settings.layout.endpoint(old));
+            doors.rest.modify(conference, &expire).await?;
+            join(&doors, new, false).await
+        });
+    }
+
+    fn outcome(&self, taken: Vec<Taken>, samples: &[Option<(f64, u64)>]) -> Outcome {
+        let options = &self.options;
+        let (mut found, mut senders) = (Found::default(), SendStats::default());
+        let (mut delays, mut lateness) = (Histogram::default(), Histogram::default());
+        let mut steps: [Histogram; 5] = Default::default();
+        let mut srtp = std::collections::BTreeMap::new();
+        let mut client = Client {
+            threads: taken.len(),
+            ..Client::default()
+        };
+        let (mut seconds, mut sent, mut handled, mut cpu) = (0.0f64, 0, 0, 0);
+        let (mut connected, mut heard) = (0, 0);
+        for part in &taken {
+            found.add(&part.found);
+            senders.add(&part.senders);
+            delays.merge(&part.delays);
+            lateness.merge(&part.lateness);
+            let length = (part.end - part.begin).as_secs_f64();
+            seconds = seconds.max(length);
+            sent += part.sent;
+            handled += part.sent + part.received;
+            cpu += part.cpu_ns;
+            client.busy = client.busy.max(per(part.cpu_ns as f64 / 1e9, length));
+            client.overflow += part.overflow;
+            for (name, count) in &part.profiles {
+                *srtp.entry(*name).or_default() += count;
+            }
+            for times in &part.milestones {
+                connected += u64::from(times.connected.is_some());
+                heard += u64::from(times.frame.is_some());
+                note(times, &mut steps);
+            }
+        }
+        client.cpu_us_per_packet = per(cpu as f64 / 1000.0, handled as f64);
+        client.lateness_ms = Quantiles::from(&lateness);
+        let median = |step: usize| steps[step].quantile_ms(0.5);
+        let joins = Joins {
+            count: heard,
+            ice: median(0),
+            connected: median(1),
+            channel: median(2),
+            first_audio: median(3),
+            first_frame: median(4),
+            first_frame_p99: steps[4].quantile_ms(0.99),
+            first_frame_max: steps[4].max_ms(),
+        };
+        let picture = &self.doors.settings.picture;
+        Outcome {
+            asked: Asked {
+                target: self.target.to_string(),
+                conferences: options.conferences,
+                senders: options.shape().senders,
+                participants: options.shape().participants,
+                codec: picture.codec.name().to_owned(),
+                profile: word(&options.profile),
+                kilobits: picture
+                    .layers
+                    .iter()
+                    .map(|l| l.bits_per_second / 1000)
+                    .collect(),
+                frame_rate: options.fps,
+                heights: options.height.clone(),
+                channel: word(&options.channel),
+                feedback: word(&options.feedback),
+                churn: options.churn,
+                loss: options.loss,
+                limit_bits: options.limit_kbits * 1000,
+                seconds: options.seconds,
+                warmup: options.warmup,
+                open_every: options.open_every,
+                gro: options.gro,
+                kernel_times: !options.own_time,
+                seed: self.seed,
+            },
+            srtp,
+            joined: self.joined,
+            connected,
+            left: self.left,
+            seconds,
+            found,
+            senders,
+            sent,
+            delays,
+            joins,
+            server: None,
+            client,
+            series: series(&taken, samples),
+            failures: self.failures.clone(),
+        }
+    }
+
+    /// Ends all conferences on the server, and the threads.
+    async fn end(self) {
+        let settings = &self.doors.settings;
+        for conference in 0..self.options.conferences {
+            let end = colibri::end(settings, conference);
+            if let Err(error) = self.doors.rest.modify(conference, &end).await {
+                tracing::debug!(%error, conference, "not ended");
+            }
+        }
+        self.bar.finish_and_clear();
+        let Self {
+            doors, mut joins, ..
+        } = self;
+        joins.shutdown().await;
+        if let Some(doors) = Arc::into_inner(doors) {
+            doors.threads.end();
+        }
+    }
+}
+
+/// The word on the command line for a choice.
+fn word(choice: &impl clap::ValueEnum) -> String {
+    let value = choice.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Steps of a join, since it was first asked for.
+fn note(times: &Milestones, steps: &mut [Histogram; 5]) {
+    let reached = [
+        times.ice,
+        times.connected,
+        times.channel,
+        times.audio,
+        times.frame,
+    ];
+    for (step, at) in steps.iter_mut().zip(reached) {
+        if let (Some(asked), Some(at)) = (times.asked, at) {
+            step.record(at.saturating_duration_since(asked).as_nanos() as u64);
+        }
+    }
+}
+
+/// Seconds of all threads together.
+fn series(taken: &[Taken], samples: &[Option<(f64, u64)>]) -> Vec<Second> {
+    let count = taken
+        .iter()
+        .map(|part| part.samples.len())
+        .min()
+        .unwrap_or(0);
+    (0..count)
+        .map(|index| {
+            let mut delays = Histogram::default();
+            let mut second = Second::default();
+            for part in taken {
+                let sample = &part.samples[index];
+                let begin = match index {
+                    0 => part.begin,
+                    _ => part.samples[index - 1].end,
+                };
+                let length = (sample.end - begin).as_secs_f64();
+                delays.merge(&sample.delays);
+                second.at = (sample.end - part.begin).as_secs_f64();
+                second.received_per_second += per(sample.received as f64, length);
+                second.sent_per_second += per(sample.sent as f64, length);
+                let busy = per(sample.cpu_ns as f64 / 1e9, length);
+                second.client_busy = second.client_busy.max(busy);
+            }
+            second.delay_p50_ms = delays.quantile_ms(0.5);
+            second.delay_p99_ms = delays.quantile_ms(0.99);
+            if let Some(Some((cores, rss_kib))) = samples.get(index) {
+                second.server_cores = Some(*cores);
+                second.server_rss_kib = Some(*rss_kib);
+            }
+            second
+        })
+        .collect()
+}
+
+/// Asks for an endpoint, and hands the member to its thread.
+async fn join(doors: &Doors, seat: Seat, first: bool) -> Result<()> {
+    let settings = &doors.settings;
+    let conference = settings.layout.conference(seat.place);
+    let endpoint = settings.layout.endpoint(seat);
+    let asked = Instant::now();
+    let create = colibri::create(settings, conference, &endpoint, first);
+    let answer = doors.rest.modify(conference, &create).await?;
+    let allocated = colibri::allocated(&answer, &endpoint).map_err(anyhow::Error::msg)?;
+    let (socket, local, peer) = bind(&doors.place, &allocated.remote)?;
+    if let (IpAddr::V4(server), IpAddr::V4(members)) = (peer.ip(), local.ip()) {
+        doors.way.get_or_init(|| Way {
+            server,
+            members,
+            netns: doors.place.netns.clone(),
+        });
+    }
+    let url = match settings.channel {
+        Channel::Websocket => {
+            let url = allocated.channel_url.as_deref();
+            let url = url.context("--channel websocket: the bridge offers none (is videobridge.websockets.enabled = true?)")?;
+            Some(colibri::redirect(url, doors.ws_base.as_deref()))
+        }
+        Channel::Datachannel if !allocated.has_sctp => {
+            bail!(
+                "--channel datachannel: the bridge offers none (is videobridge.sctp.enabled = true?)"
+            )
+        }
+        Channel::Datachannel | Channel::None => None,
+    };
+    let now = Instant::now();
+    let mut member = Member::new(
+        now,
+        settings.clone(),
+        &doors.identity,
+        seat,
+        local,
+        &allocated.remote,
+    )?;
+    member.milestones.asked = Some(asked);
+    let update = colibri::update(
+        settings,
+        conference,
+        &endpoint,
+        member.local_credentials(),
+        doors.identity.fingerprint(),
+        &member.signalled(),
+    );
+    doors.rest.modify(conference, &update).await?;
+    doors
+        .threads
+        .tell(seat, Message::Join(Box::new(member), socket, url));
+    Ok(())
+}
+
+/// A socket in the members' network, at the address from which the bridge is
+/// reached at the one returned behind it.
+fn bind(place: &Place, remote: &Remote) -> Result<(UdpSocket, SocketAddr, SocketAddr)> {
+    let open = || -> Result<_> {
+        let mut candidates = remote.candidates.iter();
+        let way = candidates.find_map(|peer| Some((local_for(*peer)?, *peer)));
+        let (local, peer) = way.with_context(|| {
+            format!(
+                "none of the bridge's addresses can be reached: {:?}",
+                remote.candidates
+            )
+        })?;
+        let (socket, local) = bind_at(local, place.kernel).context("UDP socket")?;
+        Ok((socket, local, peer))
+    };
+    if place.netns.is_none() {
+        return open();
+    }
+    // A namespace is a thread's: this one's must stay as it is.
+    let settled =
+        std::thread::scope(|scope| scope.spawn(|| place.settle().and_then(|()| open())).join());
+    settled.map_err(|_| anyhow::anyhow!("a thread panicked"))?
+}
+
+/// The address that packets to `peer` leave from, if there is a way to it.
+fn local_for(peer: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match peer {
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0u16; 8], 0).into(),
+    };
+    let probe = UdpSocket::bind(any).ok()?;
+    probe.connect(peer).ok()?;
+    Some(probe.local_addr().ok()?.ip())
+}

@@ -1,0 +1,799 @@
+//! One member of a load: transport and sources of a participant, a receiver that
+//! reads headers.
+//!
+//! In: datagrams, channel texts, the time. Out: datagrams, channel texts, a
+//! deadline.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use rtcp::Packet;
+use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtcp::sender_report::SenderReport;
+use rtcp::transport_feedbacks::transport_layer_nack::{
+    TransportLayerNack, nack_pairs_from_sequence_numbers,
+};
+use viaduct_signalling::sources::EndpointSources;
+
+use super::found::{Around, Found, Milestones};
+use super::layout::{Layout, Seat, StreamOf};
+use super::stream::{Head, Stream, freeze_after};
+use super::{Channel, Feedback, Sent, Settings};
+use crate::client::channel::{Incoming, MaxHeight, Outgoing};
+use crate::client::data_channel::{ChannelEvent, DataChannel};
+use crate::client::feedback::Feedback as Reports;
+use crate::client::media::{Media, Owner};
+use crate::client::send::{SendStats, Sender};
+use crate::client::transport::{Identity, Progress, Received, Remote, Transport, TransportError};
+use crate::client::{kind_of_name, rtp, source_name};
+use crate::source::payload::Payload;
+use crate::source::tag::{Kind, Tag};
+
+/// As a client's.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+const NACK_INTERVAL: Duration = Duration::from_millis(20);
+/// A camera without a whole picture for that long is asked for a key picture.
+const KEY_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The streams of one other participant.
+#[derive(Default)]
+struct Slot {
+    generation: u16,
+    audio: Stream,
+    video: Stream,
+    /// What it had sent when counting began.
+    since: Option<Sent>,
+}
+
+/// A token bucket of octets.
+struct Limit {
+    bits_per_second: u64,
+    octets: f64,
+    filled: Instant,
+}
+
+impl Limit {
+    /// Whether a datagram gets through; the bucket holds 100 ms.
+    fn takes(&mut self, now: Instant, len: usize) -> bool {
+        if self.bits_per_second == 0 {
+            return true;
+        }
+        let rate = self.bits_per_second as f64 / 8.0;
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.octets = (self.octets + passed * rate).min(rate / 10.0);
+        self.filled = now;
+        let takes = self.octets >= len as f64;
+        self.octets -= if takes { len as f64 } else { 0.0 };
+        takes
+    }
+}
+
+/// A member.
+pub struct Member {
+    settings: Arc<Settings>,
+    pub seat: Seat,
+    endpoint: String,
+    transport: Transport,
+    progress: Progress,
+    sender: Sender,
+    media: Option<Media>,
+    sending: bool,
+    /// By sender, from the first place of the conference on.
+    slots: Vec<Slot>,
+    first: u32,
+    until_open: u32,
+    height: u16,
+    data_channel: Option<DataChannel>,
+    channel_open: bool,
+    texts: Vec<String>,
+    reports: Reports,
+    report_due: Instant,
+    feedback_due: Instant,
+    nack_due: Instant,
+    key_asked: Instant,
+    rng: SmallRng,
+    limit: Limit,
+    found: Found,
+    pub milestones: Milestones,
+}
+
+impl Member {
+    /// A member at `seat` over the socket bound to `local`.
+    pub fn new(
+        now: Instant,
+        settings: Arc<Settings>,
+        identity: &Identity,
+        seat: Seat,
+        local: SocketAddr,
+        remote: &Remote,
+    ) -> Result<Self, TransportError> {
+        let layout = settings.layout;
+        let seed = settings.seed ^ u64::from(layout.ssrc(seat, StreamOf::Audio)) << 16;
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let (audio, camera) = layout.ssrcs(seat);
+        let sender = Sender::with_ssrcs(settings.formats.clone(), audio, &camera, &mut rng);
+        Ok(Self {
+            endpoint: layout.endpoint(seat),
+            transport: Transport::new(now, identity, local, remote)?,
+            progress: Progress::Checking,
+            sender,
+            media: None,
+            sending: layout.sends(seat.place),
+            slots: (0..layout.shape.senders).map(|_| Slot::default()).collect(),
+            first: layout.first(seat.place),
+            until_open: rng.random_range(1..=settings.open_every),
+            height: settings.height,
+            data_channel: None,
+            channel_open: false,
+            texts: Vec::new(),
+            reports: Reports::default(),
+            report_due: now + REPORT_INTERVAL.mul_f64(rng.random_range(0.5..1.5)),
+            feedback_due: now,
+            nack_due: now,
+            key_asked: now,
+            limit: Limit {
+                bits_per_second: settings.limit,
+                octets: 0.0,
+                filled: now,
+            },
+            rng,
+            settings,
+            seat,
+            found: Found::default(),
+            milestones: Milestones {
+                asked: Some(now),
+                ..Milestones::default()
+            },
+        })
+    }
+
+    pub fn local_credentials(&self) -> (&str, &str) {
+        self.transport.local_credentials()
+    }
+
+    /// What is signalled of its sources.
+    pub fn signalled(&self) -> EndpointSources {
+        match self.sending {
+            true => self.sender.signalled(&self.endpoint, 1),
+            false => EndpointSources::default(),
+        }
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    pub fn profile(&self) -> Option<&'static str> {
+        self.transport.profile()
+    }
+
+    pub fn send_stats(&self) -> SendStats {
+        self.sender.stats
+    }
+
+    /// Whether it takes part in full.
+    pub fn is_complete(&self) -> bool {
+        self.progress == Progress::Ready
+            && (self.channel_open || self.settings.channel == Channel::None)
+    }
+
+    /// Whether something came of every sender there is.
+    pub fn hears_all(&self) -> bool {
+        let height = self.settings.wanted_layer(self.height);
+        (self.first..).zip(&self.slots).all(|(place, slot)| {
+            let video = height.is_none() || slot.video.has_begun();
+            place == self.seat.place || slot.audio.has_begun() && video
+        })
+    }
+
+    /// A datagram. True if nothing else is to be done for it.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        around: &mut Around,
+    ) -> bool {
+        match datagram {
+            [128..=191, kind, ..] if !(192..=223).contains(kind) => {
+                around.received += 1;
+                self.handle_rtp(now, datagram, around);
+                true
+            }
+            _ => {
+                match self.transport.handle(now, from, datagram) {
+                    Received::Rtcp(compound) => self.handle_rtcp(now, compound.freeze()),
+                    Received::Consumed => {
+                        self.pump_channel(now);
+                        self.settle(now, around);
+                    }
+                    Received::Rtp(_) | Received::Dropped => self.found.other += 1,
+                }
+                false
+            }
+        }
+    }
+
+    fn handle_rtp(&mut self, now: Instant, datagram: &[u8], around: &mut Around) {
+        let (loss, full) = {
+            let settings = &self.settings;
+            (settings.loss, settings.feedback == Feedback::Full)
+        };
+        let lossy = loss > 0.0 && self.rng.random_bool(loss);
+        if lossy || !self.limit.takes(now, datagram.len()) {
+            self.found.dropped += 1;
+            return;
+        }
+        let Some(fixed) = datagram.first_chunk::<12>() else {
+            self.found.other += 1;
+            return;
+        };
+        self.found.octets += datagram.len() as u64;
+        let head = Head {
+            sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
+            timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+            marker: fixed[1] & 0x80 != 0,
+        };
+        let ssrc = u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
+        if full {
+            self.note(now, datagram);
+        }
+        let settings = &self.settings;
+        let owner = settings.layout.owner(ssrc).and_then(|(seat, stream)| {
+            let index = seat.place.checked_sub(self.first)? as usize;
+            Some((seat, stream, self.slots.get_mut(index)?))
+        });
+        let Some((seat, stream, slot)) = owner else {
+            self.found.other += 1;
+            return;
+        };
+        if slot.generation != seat.generation {
+            let ended = std::mem::take(slot);
+            slot.generation = seat.generation;
+            let before = Seat {
+                generation: ended.generation,
+                ..seat
+            };
+            close(
+                now,
+                settings,
+                self.height,
+                ended,
+                around.sent.of(before),
+                &mut self.found,
+            );
+        }
+        let freeze = freeze_after(settings.frame_time());
+        let begins = slot.since.is_none();
+        match stream {
+            StreamOf::Audio => {
+                slot.audio.audio(now, head);
+                self.milestones.audio.get_or_insert(now);
+            }
+            StreamOf::Camera(_) => {
+                if slot.video.video(now, head, freeze, full) {
+                    self.milestones.frame.get_or_insert(now);
+                }
+            }
+            StreamOf::Retransmission(_) => return self.handle_rtx(now, datagram, seat, head),
+        }
+        if begins {
+            // This packet is the first of those to come.
+            let mut since = around.sent.of(seat);
+            since
+                .iter_mut()
+                .for_each(|count| *count = count.saturating_sub(1));
+            slot.since = Some(since);
+        }
+        self.until_open -= 1;
+        if self.until_open == 0 {
+            self.until_open = settings.open_every;
+            self.open(now, datagram, seat, stream, around);
+        }
+    }
+
+    /// Opens a packet and holds it against its tag.
+    fn open(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        seat: Seat,
+        stream: StreamOf,
+        around: &mut Around,
+    ) {
+        self.found.opened += 1;
+        if !self.transport.open_payload(datagram, &mut around.payload) {
+            self.found.forged += 1;
+            return;
+        }
+        let tag = match stream {
+            StreamOf::Audio => Tag::parse(&around.payload).ok(),
+            _ if around.payload.is_empty() => {
+                self.found.padding += 1;
+                return;
+            }
+            _ => Payload::parse(self.settings.picture.codec, &around.payload)
+                .ok()
+                .filter(Payload::is_consistent)
+                .map(|payload| payload.tag),
+        };
+        let Some(tag) = tag else {
+            // Padding only, as bridges probe with.
+            let padded = datagram[0] & 0x20 != 0;
+            *(if padded {
+                &mut self.found.padding
+            } else {
+                &mut self.found.corrupt
+            }) += 1;
+            return;
+        };
+        let kind = match stream {
+            StreamOf::Audio => Kind::Audio,
+            _ => Kind::Camera,
+        };
+        if (tag.run, u32::from(tag.sender), tag.kind) != (self.settings.run, seat.place, kind) {
+            self.found.foreign += 1;
+            return;
+        }
+        if kind == Kind::Camera {
+            let layer = usize::from(tag.encoding + tag.spatial);
+            if let Some(count) = self.found.layers.get_mut(layer) {
+                *count += 1;
+            }
+        }
+        let arrived = now.saturating_duration_since(around.clock.epoch).as_nanos() as u64;
+        around.delays.record(arrived.saturating_sub(tag.sent_ns));
+    }
+
+    /// A packet sent again (RFC 4588 §4), or old ones sent to probe.
+    fn handle_rtx(&mut self, now: Instant, datagram: &[u8], seat: Seat, head: Head) {
+        let mut payload = Vec::new();
+        if !self.transport.open_payload(datagram, &mut payload) {
+            self.found.forged += 1;
+            return;
+        }
+        let padding = match datagram[0] & 0x20 {
+            0 => 0,
+            _ => payload.last().map_or(0, |octets| usize::from(*octets)),
+        };
+        let number = payload
+            .first_chunk::<2>()
+            .filter(|_| payload.len() > padding + 2);
+        let Some(number) = number else {
+            self.found.padding += 1;
+            return;
+        };
+        let head = Head {
+            sequence: u16::from_be_bytes(*number),
+            ..head
+        };
+        let freeze = freeze_after(self.settings.frame_time());
+        let index = (seat.place - self.first) as usize;
+        if let Some(slot) = self.slots.get_mut(index)
+            && slot.video.recovered(now, head, freeze)
+        {
+            self.milestones.frame.get_or_insert(now);
+        }
+    }
+
+    /// For reports.
+    fn note(&mut self, now: Instant, datagram: &[u8]) {
+        let Some(packet) = rtp::Packet::parse(datagram) else {
+            return;
+        };
+        let formats = &self.settings.formats;
+        if let Some(number) = formats.transport_cc.and_then(|id| packet.extension(id))
+            && let [high, low, ..] = number
+        {
+            self.reports
+                .note_arrival(now, u16::from_be_bytes([*high, *low]));
+        }
+        let rate = match packet.header.payload_type == formats.audio {
+            true => 48_000,
+            false => 90_000,
+        };
+        self.reports.note_reception(now, rate, &packet.header);
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, mut compound: Bytes) {
+        let Ok(packets) = rtcp::packet::unmarshal(&mut compound) else {
+            self.found.corrupt += 1;
+            return;
+        };
+        for packet in packets {
+            let packet = packet.as_any();
+            if let Some(report) = packet.downcast_ref::<SenderReport>() {
+                self.reports.receive_report(now, report);
+            } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
+                let transport = &mut self.transport;
+                self.sender
+                    .resend(now, nack, |packet| transport.send_rtp(packet));
+            } else if let Some(pli) = packet.downcast_ref::<PictureLossIndication>() {
+                self.key_frame_wanted(pli.media_ssrc);
+            } else if let Some(fir) = packet.downcast_ref::<FullIntraRequest>() {
+                for entry in &fir.fir {
+                    self.key_frame_wanted(entry.ssrc);
+                }
+            }
+        }
+    }
+
+    fn key_frame_wanted(&mut self, ssrc: u32) {
+        let kind = self.sender.video_of(ssrc);
+        if let (Some(kind), Some(media)) = (kind, &mut self.media)
+            && let Some(video) = media.video(kind)
+        {
+            self.sender.stats.key_requests += 1;
+            video.request_key_frame();
+        }
+    }
+
+    fn pump_channel(&mut self, now: Instant) {
+        while let Some(channel) = &mut self.data_channel {
+            while let Some(packet) = self.transport.poll_data() {
+                channel.receive(now, &packet);
+            }
+            while let Some(packet) = channel.poll_packet() {
+                self.transport.send_data(now, &packet);
+            }
+            match channel.poll_event() {
+                Some(ChannelEvent::Opened) => self.handle_channel_open(now),
+                Some(ChannelEvent::Text(text)) => self.handle_channel_text(&text),
+                Some(ChannelEvent::Closed(reason)) => {
+                    tracing::warn!(endpoint = self.endpoint, reason, "bridge channel lost");
+                    self.channel_open = false;
+                    self.data_channel = None;
+                }
+                None => return,
+            }
+        }
+    }
+
+    pub fn handle_channel_open(&mut self, now: Instant) {
+        self.channel_open = true;
+        self.milestones.channel.get_or_insert(now);
+        if self.sending {
+            let message = Outgoing::SourceVideoTypeMessage {
+                source_name: source_name(&self.endpoint, Kind::Camera),
+                video_type: "camera",
+            };
+            self.say(now, &message);
+        }
+        self.constrain(now);
+    }
+
+    pub fn handle_channel_closed(&mut self) {
+        self.channel_open = false;
+    }
+
+    pub fn handle_channel_text(&mut self, text: &str) {
+        if let Some(Incoming::SenderSourceConstraints {
+            source_name,
+            max_height,
+        }) = Incoming::from_json(text)
+            && source_name.starts_with(&self.endpoint)
+            && let (Some(kind), Some(media)) = (kind_of_name(&source_name), &mut self.media)
+            && let Some(video) = media.video(kind)
+        {
+            video.set_max_height(max_height);
+        }
+    }
+
+    /// Asks for pictures of another height from now on.
+    pub fn set_height(&mut self, now: Instant, height: u16, around: &Around) {
+        // What was expected so far was of the former height.
+        for (place, slot) in (self.first..).zip(&mut self.slots) {
+            let seat = Seat {
+                place,
+                generation: slot.generation,
+            };
+            let sent = around.sent.of(seat);
+            if let Some(since) = slot.since.replace(sent) {
+                self.found.expected += expected(&self.settings, self.height, since, sent);
+            }
+        }
+        self.height = height;
+        self.constrain(now);
+    }
+
+    fn constrain(&mut self, now: Instant) {
+        let message = Outgoing::ReceiverVideoConstraints {
+            last_n: self.settings.last_n,
+            assumed_bandwidth_bps: -1,
+            default_constraints: MaxHeight {
+                max_height: i32::from(self.height),
+            },
+            constraints: BTreeMap::new(),
+        };
+        self.say(now, &message);
+    }
+
+    fn say(&mut self, now: Instant, message: &Outgoing) {
+        if !self.channel_open {
+            return;
+        }
+        let text = message.to_json();
+        match &mut self.data_channel {
+            Some(channel) => {
+                channel.send(now, &text);
+                while let Some(packet) = channel.poll_packet() {
+                    self.transport.send_data(now, &packet);
+                }
+            }
+            None => self.texts.push(text),
+        }
+    }
+
+    /// Channel texts for the WebSocket.
+    pub fn poll_text(&mut self) -> Option<String> {
+        (!self.texts.is_empty()).then(|| self.texts.remove(0))
+    }
+
+    /// The next datagram for the socket.
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, bytes::BytesMut)> {
+        self.transport.poll_transmit()
+    }
+
+    /// Notes how far the transport has come.
+    fn settle(&mut self, now: Instant, around: &Around) {
+        let progress = self.transport.progress();
+        if progress == self.progress {
+            return;
+        }
+        self.progress = progress;
+        let times = &mut self.milestones;
+        match progress {
+            Progress::Checking | Progress::Failed => {}
+            Progress::IceConnected => {
+                times.ice.get_or_insert(now);
+            }
+            Progress::Ready => {
+                times.ice.get_or_insert(now);
+                times.connected.get_or_insert(now);
+                self.begin(now, around);
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant, around: &Around) {
+        if self.sending {
+            let settings = &self.settings;
+            let owner = Owner {
+                run: settings.run,
+                number: self.seat.place as u16,
+                senders: settings.layout.shape.senders as u16,
+            };
+            around.sent.begin(self.seat);
+            // Senders are not in step with each other.
+            let start = now + settings.frame_time().mul_f64(self.rng.random());
+            let seed = self.rng.random();
+            self.media = Some(Media::new(owner, settings.picture.clone(), seed, start));
+        }
+        if self.settings.channel == Channel::Datachannel
+            && let Some((local, peer)) = self.transport.addresses()
+        {
+            match DataChannel::new(now, local, peer) {
+                Ok(channel) => self.data_channel = Some(channel),
+                Err(error) => tracing::warn!(error, "no data channel"),
+            }
+            self.pump_channel(now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn next_due(&mut self) -> Option<Instant> {
+        let media = self
+            .media
+            .as_ref()
+            .filter(|_| self.sending)
+            .and_then(Media::next_due);
+        let reports = (self.settings.feedback == Feedback::Full
+            && self.progress == Progress::Ready)
+            .then(|| self.report_due.min(self.feedback_due).min(self.nack_due));
+        let channel = self
+            .data_channel
+            .as_ref()
+            .and_then(DataChannel::next_timeout);
+        [media, reports, channel, self.transport.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what has come due.
+    pub fn handle_timeout(&mut self, now: Instant, around: &mut Around) {
+        if let (true, Some(media)) = (self.sending, &mut self.media)
+            && let Some(due) = media.next_due()
+            && due <= now
+        {
+            let late = now.saturating_duration_since(due).as_nanos() as u64;
+            let (transport, sent, seat) = (&mut self.transport, &around.sent, self.seat);
+            let mut count = 0;
+            self.sender
+                .poll(now, around.clock.epoch, media, |kind, layer, packet| {
+                    count += 1;
+                    let number = match kind {
+                        Kind::Audio => 0,
+                        Kind::Camera | Kind::Desktop => 1 + usize::from(layer),
+                    };
+                    sent.count(seat, number);
+                    transport.send_rtp(packet)
+                });
+            around.transmitted += count;
+            for _ in 0..count {
+                around.lateness.record(late);
+            }
+        }
+        if self.transport.next_timeout().is_some_and(|due| due <= now) {
+            self.transport.handle_timeout(now);
+            self.settle(now, around);
+        }
+        if let Some(channel) = &mut self.data_channel
+            && channel.next_timeout().is_some_and(|due| due <= now)
+        {
+            channel.handle_timeout(now);
+            self.pump_channel(now);
+        }
+        if self.settings.feedback == Feedback::Full && self.progress == Progress::Ready {
+            self.report(now, around);
+        }
+    }
+
+    /// RTCP that is due, as one compound packet.
+    fn report(&mut self, now: Instant, around: &Around) {
+        let ssrc = self.sender.feedback_ssrc();
+        let mut packets: Vec<Box<dyn Packet>> = Vec::new();
+        if now >= self.report_due {
+            self.report_due = now + REPORT_INTERVAL;
+            if self.sending {
+                for report in self.sender.reports(now, &around.clock) {
+                    packets.push(Box::new(report));
+                }
+            }
+            packets.extend(self.reports.receiver_reports(now, ssrc));
+        }
+        if now >= self.feedback_due {
+            self.feedback_due = now + FEEDBACK_INTERVAL;
+            if let Some(feedback) = self.reports.transport(ssrc, &around.clock) {
+                packets.push(Box::new(feedback));
+            }
+        }
+        if now >= self.nack_due {
+            self.nack_due = now + NACK_INTERVAL;
+            self.repair(now, ssrc, &mut packets);
+        }
+        if packets.is_empty() {
+            return;
+        }
+        match rtcp::packet::marshal(&packets) {
+            Ok(compound) => {
+                self.transport.send_rtcp(&compound);
+            }
+            Err(error) => tracing::warn!(%error, "RTCP not sent"),
+        }
+    }
+
+    fn repair(&mut self, now: Instant, ssrc: u32, packets: &mut Vec<Box<dyn Packet>>) {
+        let layout: Layout = self.settings.layout;
+        let ask = now >= self.key_asked + KEY_PATIENCE;
+        for (place, slot) in (self.first..).zip(&mut self.slots) {
+            let seat = Seat {
+                place,
+                generation: slot.generation,
+            };
+            let media_ssrc = layout.ssrc(seat, StreamOf::Camera(0));
+            let wanted = slot.video.wanted(now);
+            if !wanted.is_empty() {
+                self.found.nacks += wanted.len() as u64;
+                packets.push(Box::new(TransportLayerNack {
+                    sender_ssrc: ssrc,
+                    media_ssrc,
+                    nacks: nack_pairs_from_sequence_numbers(&wanted),
+                }));
+            }
+            let stuck = slot.video.has_begun()
+                && slot.video.is_broken()
+                && slot
+                    .video
+                    .last()
+                    .is_none_or(|last| now >= last + KEY_PATIENCE);
+            if stuck && ask {
+                self.key_asked = now;
+                self.found.key_requests += 1;
+                packets.push(Box::new(PictureLossIndication {
+                    sender_ssrc: ssrc,
+                    media_ssrc,
+                }));
+            }
+        }
+    }
+
+    /// Sends no more media.
+    pub fn stop_sending(&mut self) {
+        self.sending = false;
+    }
+
+    /// Counts from now on.
+    pub fn mark(&mut self, around: &Around) {
+        self.found = Found::default();
+        self.sender.stats = SendStats::default();
+        for (place, slot) in (self.first..).zip(&mut self.slots) {
+            slot.audio.mark();
+            slot.video.mark();
+            let seat = Seat {
+                place,
+                generation: slot.generation,
+            };
+            slot.since = Some(around.sent.of(seat));
+        }
+    }
+
+    /// What was found until now.
+    pub fn close(&mut self, now: Instant, around: &Around) -> Found {
+        let mut found = std::mem::take(&mut self.found);
+        for (place, slot) in (self.first..).zip(&mut self.slots) {
+            if place == self.seat.place {
+                continue;
+            }
+            let seat = Seat {
+                place,
+                generation: slot.generation,
+            };
+            let ended = std::mem::take(slot);
+            close(
+                now,
+                &self.settings,
+                self.height,
+                ended,
+                around.sent.of(seat),
+                &mut found,
+            );
+        }
+        found
+    }
+}
+
+/// Packets that were to come between two counts of a sender: of the wanted layer
+/// alone, since lower ones are referred to by key pictures only, of which there are
+/// few (K-SVC), or by none (simulcast).
+fn expected(settings: &Settings, height: u16, since: Sent, sent: Sent) -> u64 {
+    let of = |kind: usize| u64::from(sent[kind].wrapping_sub(since[kind]));
+    let layer = settings.wanted_layer(height);
+    of(0) + layer.map_or(0, |layer| of(1 + layer))
+}
+
+/// Adds what was found of a sender's streams.
+fn close(
+    now: Instant,
+    settings: &Settings,
+    height: u16,
+    mut slot: Slot,
+    sent: Sent,
+    found: &mut Found,
+) {
+    let Some(since) = slot.since else { return };
+    let freeze = freeze_after(settings.frame_time());
+    found.expected += expected(settings, height, since, sent);
+    let pictures = settings.wanted_layer(height).is_some();
+    for (begun, wanted) in [
+        (slot.audio.has_begun(), true),
+        (slot.video.has_begun(), pictures),
+    ] {
+        found.streams += u64::from(wanted);
+        found.silent += u64::from(wanted && !begun);
+    }
+    found.audio.add(&slot.audio.close(now, None));
+    found
+        .video
+        .add(&slot.video.close(now, Some(freeze).filter(|_| pictures)));
+}

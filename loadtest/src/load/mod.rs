@@ -1,0 +1,154 @@
+//! Load: as many participants as one core can bear, to measure what they do to a
+//! server, not to verify every octet as [`crate::client::participant`] does.
+//!
+//! A [`member`] has the transport, the sender and the sources of any other
+//! participant. What it receives it reads by the clear headers ([`stream`]), all
+//! of it; a stated share of the packets it opens and holds against the tag
+//! inside. Whose a packet is says its SSRC ([`layout`]).
+//!
+//! Elsewhere: driving them (`io/load`), what becomes of the figures ([`report`]).
+
+pub mod colibri;
+pub mod compare;
+pub mod found;
+pub mod html;
+pub mod layout;
+pub mod member;
+pub mod plan;
+pub mod plot;
+pub mod report;
+pub mod stream;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::client::jingle::Formats;
+use crate::source::Codec;
+use crate::source::video::{Picture, Profile};
+use layout::{Layout, Seat};
+
+/// What carries the bridge channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Channel {
+    Websocket,
+    Datachannel,
+    /// Nothing: a bridge then forwards what it does without being asked.
+    None,
+}
+
+/// What receivers tell the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Feedback {
+    /// Nothing, and no transport-wide numbers are agreed on.
+    None,
+    /// What a client does: transport-cc, NACK and RTX, receiver reports.
+    Full,
+}
+
+/// What all members of a run have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub layout: Layout,
+    /// In all tags.
+    pub run: u32,
+    pub picture: Picture,
+    pub formats: Formats,
+    pub channel: Channel,
+    pub feedback: Feedback,
+    pub height: u16,
+    pub last_n: i32,
+    /// One of so many packets is opened.
+    pub open_every: u32,
+    /// Share of what arrives that members throw away, as a bad network would,
+    /// and bits a second beyond which they throw all away; 0 for no limit.
+    pub loss: f64,
+    pub limit: u64,
+    pub seed: u64,
+}
+
+/// Payload types and extensions of a run, as Jitsi's clients number them.
+pub fn formats(codec: Codec, feedback: Feedback) -> Formats {
+    let (video, rtx) = match codec {
+        Codec::Vp8 => (100, 96),
+        Codec::Vp9 => (101, 97),
+        Codec::Av1 => (41, 42),
+        Codec::H264 => (107, 99),
+    };
+    let full = feedback == Feedback::Full;
+    Formats {
+        audio: 111,
+        video,
+        video_rtx: full.then_some(rtx),
+        audio_level: Some(1),
+        transport_cc: full.then_some(5),
+        // Without it VP8 says its layers in the payload.
+        dependency_descriptor: codec.is_svc().then_some(11),
+    }
+}
+
+impl Settings {
+    /// A camera as `codec` and `profile` have it. `kilobits`: of each layer, from
+    /// the lowest up.
+    pub fn picture(codec: Codec, profile: Profile, rate: u32, kilobits: &[u32]) -> Picture {
+        let mut picture = Picture::camera(codec, codec.is_svc()).with_profile(profile);
+        picture.rate = rate;
+        for (layer, kilobits) in picture.layers.iter_mut().zip(kilobits) {
+            layer.bits_per_second = kilobits * 1000;
+        }
+        picture
+    }
+
+    pub fn frame_time(&self) -> Duration {
+        Duration::from_secs(1) / self.picture.rate.max(1)
+    }
+
+    /// The layer that a receiver is to get; `None` for no picture.
+    pub fn wanted_layer(&self, height: u16) -> Option<usize> {
+        let height = self.picture.height_for(height)?;
+        self.picture.layers.iter().rposition(|l| l.height == height)
+    }
+}
+
+/// Packets that a place sent: of its microphone, of each layer of its camera.
+pub type Sent = [u32; 4];
+
+/// What was sent, by place, for receivers to know what to expect; read and
+/// written by all threads. Two generations each, so that a successor does not
+/// change what its predecessor sent.
+#[derive(Debug)]
+pub struct SentBoard(Vec<[[AtomicU32; 4]; 2]>);
+
+impl SentBoard {
+    pub fn new(places: u32) -> Self {
+        Self((0..places).map(|_| Default::default()).collect())
+    }
+
+    fn entry(&self, seat: Seat) -> Option<&[AtomicU32; 4]> {
+        let entry = self.0.get(seat.place as usize)?;
+        Some(&entry[usize::from(seat.generation & 1)])
+    }
+
+    /// Counts one packet: 0 of the microphone, else of a layer, plus one.
+    pub fn count(&self, seat: Seat, kind: usize) {
+        if let Some(count) = self.entry(seat).and_then(|entry| entry.get(kind)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A generation begins.
+    pub fn begin(&self, seat: Seat) {
+        for count in self.entry(seat).into_iter().flatten() {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub fn of(&self, seat: Seat) -> Sent {
+        self.entry(seat).map_or([0; 4], |entry| {
+            std::array::from_fn(|kind| entry[kind].load(Ordering::Relaxed))
+        })
+    }
+}

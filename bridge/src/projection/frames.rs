@@ -155,6 +155,9 @@ struct FrameMap<C, M> {
     /// The highest packet that passed unseen or is forgotten: nothing can begin
     /// before it.
     skipped: PacketIndex,
+    /// The highest packet of those that were let pass by: the encoding cannot be
+    /// entered before it.
+    passed: PacketIndex,
 }
 
 impl<C: Remembered, M> FrameMap<C, M> {
@@ -342,9 +345,9 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
         let over = |frame: &Frame<C, M>| {
             frame.last < index && (frame.numbers.is_none() || frame.ends || frame.closed)
         };
-        let passes = map.skipped < index && map.frames.newest().is_none_or(over);
+        let passes = map.frames.newest().is_none_or(over);
         if passes {
-            map.skipped = index;
+            map.passed = index.max(map.passed);
         }
         passes
     }
@@ -357,6 +360,7 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
                 frames: Recent::default(),
                 accepted: 0,
                 skipped: PacketIndex(0),
+                passed: PacketIndex(0),
             });
             self.maps.len() - 1
         })
@@ -443,14 +447,16 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
 
     /// Whether another encoding can no longer be left for that of a frame, with
     /// it: a later frame was accepted, or rejected though it is `needed` from
-    /// there on.
+    /// there on, or one may have been among what passed by.
     pub(super) fn passed(&self, place: Place, needed: impl Fn(&C) -> bool) -> bool {
         let map = &self.maps[place.map];
         let elsewhere = self
             .newest
             .is_some_and(|newest| newest.encoding != map.encoding);
         let mut later = map.frames.after(place.at);
-        elsewhere && later.any(|frame| frame.numbers.is_some() || needed(&frame.codec))
+        elsewhere
+            && (map.frames[place.at].first < map.passed
+                || later.any(|frame| frame.numbers.is_some() || needed(&frame.codec)))
     }
 
     /// Whether the frame so many ids back was accepted, if it is known.

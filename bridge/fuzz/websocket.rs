@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::server::Test;
@@ -20,12 +20,13 @@ const RAW: u8 = 0xff;
 /// One octet of what this is, then steps of two octets (the first octet of a
 /// frame, the length of its payload), each followed by the payload.
 pub(crate) fn session(bytes: &[u8]) {
-    static SERVER: OnceLock<(Test, String)> = OnceLock::new();
+    static SERVER: OnceLock<(Test, Mutex<String>)> = OnceLock::new();
     let (test, path) = SERVER.get_or_init(|| {
         let test = Test::start("fuzz-websocket");
         let path = test.create("a");
-        (test, path)
+        (test, Mutex::new(path))
     });
+    let mut path = path.lock().expect("no holder goes on after a panic");
     let Some((what, rest)) = bytes.split_first() else {
         return;
     };
@@ -36,8 +37,12 @@ pub(crate) fn session(bytes: &[u8]) {
             .expect("a socket");
         end(stream, rest);
     } else {
-        let channel = test.open(path).expect("the password is right");
-        end(channel.0, &frames(rest));
+        // An endpoint whose transport never connects is expired after a while.
+        let channel = test.open(&path).or_else(|_| {
+            *path = test.create("a");
+            test.open(&path)
+        });
+        end(channel.expect("the password is right").0, &frames(rest));
     }
     assert_eq!(test.bridge.unhealthy(), None);
 }

@@ -95,7 +95,7 @@ let serial = 0;
 async function load(name, pid, args, { target = `127.0.0.1:${HTTP}`, inside = true, invalid = false } = {}) {
     const file = path.join(out, `${String(++serial).padStart(3, '0')}-${name}.json`);
     const [command, ...rest] = [...(inside ? place.server : []), loadtest, 'run', `colibri2+http://${target}`, '--json', file, '--html', file.replace('.json', '.html'),
-        '--pid', String(pid), '--cpu', CLIENT_CPU, '--seconds', seconds, '--warmup', '2', ...place.load, ...args];
+        '--pid', String(pid), '--cpu', CLIENT_CPU, ...place.load, ...['--seconds', seconds, '--warmup', '2'].filter((_, i, all) => !args.includes(all[i - i % 2])), ...args];
     const ran = await run(command, rest);
     fs.writeFileSync(file.replace('.json', '.txt'), ran.stdout + ran.stderr);
     if (!fs.existsSync(file)) { throw new Error(`the load gave no report: ${ran.stderr.slice(-400)}`); }

@@ -60,7 +60,8 @@ impl Test {
             .find_map(|w| w.url)
     }
 
-    /// Creates the meeting with an endpoint; answers the path of its channel.
+    /// Creates an endpoint, and the meeting if it is not there; answers the path
+    /// of its channel.
     pub(crate) fn create(&self, id: &str) -> String {
         let endpoint = Endpoint {
             create: true,
@@ -70,7 +71,8 @@ impl Test {
             }],
             ..Endpoint::new(id)
         };
-        let url = self.modify(true, endpoint).expect("a URL");
+        let none = self.bridge.colibri(|c| c.registered().conferences) == 0;
+        let url = self.modify(none, endpoint).expect("a URL");
         let beginning = format!("ws://127.0.0.1:{}", self.port);
         url.strip_prefix(&beginning)
             .expect("this server")

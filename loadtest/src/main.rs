@@ -134,7 +134,9 @@ struct JoinArguments {
 
 #[derive(clap::Args)]
 struct RunArguments {
-    /// colibri2+http://HOST:PORT, the private HTTP port of a bridge.
+    /// colibri2+http://HOST:PORT, the private HTTP port of a bridge, or a whole
+    /// deployment: xmpp+ws://HOST:PORT/xmpp-websocket, xmpp+tcp://HOST:PORT, with
+    /// --domain.
     target: load::Target,
     #[command(flatten)]
     load: load::Options,
@@ -178,7 +180,7 @@ impl Files {
 
 #[derive(clap::Args)]
 struct CompareArguments {
-    /// The one, colibri2+http://HOST:PORT.
+    /// The one, as for `run`.
     #[arg(long)]
     a: load::Target,
     /// The other.

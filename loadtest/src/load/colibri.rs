@@ -11,7 +11,7 @@ use viaduct_signalling::jingle::{
 };
 use viaduct_signalling::sources::EndpointSources;
 
-use super::{Channel, Feedback, Settings};
+use super::{Channel, Feedback, Settings, formats};
 use crate::client::jingle::remote;
 use crate::client::transport::Remote;
 use crate::source::Codec;
@@ -72,7 +72,7 @@ pub fn create(
 }
 
 fn media(settings: &Settings) -> Vec<Media> {
-    let formats = &settings.formats;
+    let formats = formats(settings.picture.codec, settings.feedback);
     let feedback: &[&str] = match settings.feedback {
         Feedback::None => &["ccm fir", "nack pli"],
         Feedback::Full => &["ccm fir", "nack", "nack pli", "transport-cc"],

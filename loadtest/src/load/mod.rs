@@ -56,7 +56,6 @@ pub struct Settings {
     /// In all tags.
     pub run: u32,
     pub picture: Picture,
-    pub formats: Formats,
     pub channel: Channel,
     pub feedback: Feedback,
     pub height: u16,
@@ -100,6 +99,19 @@ impl Settings {
             layer.bits_per_second = kilobits * 1000;
         }
         picture
+    }
+
+    /// What is used of what a session agreed on.
+    pub fn agreed(&self, offered: &Formats) -> Formats {
+        let full = self.feedback == Feedback::Full;
+        Formats {
+            video_rtx: offered.video_rtx.filter(|_| full),
+            transport_cc: offered.transport_cc.filter(|_| full),
+            dependency_descriptor: offered
+                .dependency_descriptor
+                .filter(|_| self.picture.descriptors),
+            ..offered.clone()
+        }
     }
 
     pub fn frame_time(&self) -> Duration {

@@ -681,6 +681,82 @@ mod tests {
         encoding + tag.spatial
     }
 
+    /// Packets of the given profile: when, of which encoding, of which picture,
+    /// how many octets.
+    fn sizes(profile: Profile, kilobits: [u32; 3]) -> Vec<(u64, u8, u32, usize)> {
+        let start = Instant::now();
+        let mut picture = Picture::camera(Codec::Vp8, false).with_profile(profile);
+        for (layer, kilobits) in picture.layers.iter_mut().zip(kilobits) {
+            layer.bits_per_second = kilobits * 1000;
+        }
+        let mut source = VideoSource::new(7, 3, picture, 1, start);
+        let mut packets = Vec::new();
+        for ms in 0..1000 {
+            let now = start + Duration::from_millis(ms);
+            while let Some(packet) = source.poll(now, start) {
+                let payload = Payload::parse(Codec::Vp8, &packet.payload).expect("one of ours");
+                // The descriptor's four octets and, on the first packet, the frame's.
+                let frame = match (payload.tag.packet, payload.tag.key) {
+                    (0, true) => 10,
+                    (0, false) => 3,
+                    _ => 0,
+                };
+                let size = packet.payload.len() - frame - 6;
+                packets.push((ms, packet.encoding, payload.tag.picture, size));
+            }
+        }
+        packets
+    }
+
+    /// What servers are compared under: 1 + 2 + 6 packets a picture, 2 ms apart.
+    #[test]
+    fn even_pictures_are_all_alike() {
+        let packets = sizes(Profile::Even, [150, 500, 1500]);
+        assert_eq!(packets.len(), 30 * 9);
+        for picture in packets.chunks(9) {
+            let begin = picture[0].0;
+            for (number, packet) in picture.iter().enumerate() {
+                assert!(packet.0.abs_diff(begin + 2 * number as u64) <= 1);
+            }
+            let encodings: Vec<u8> = picture.iter().map(|packet| packet.1).collect();
+            assert_eq!(encodings, [0, 1, 1, 2, 2, 2, 2, 2, 2]);
+            assert!(
+                picture
+                    .iter()
+                    .all(|p| p.3 == [625, 1041, 1041][usize::from(p.1)])
+            );
+        }
+    }
+
+    /// As recorded: packets of a picture differ by an octet at most, the larger
+    /// ones come last, pictures differ, and key pictures are large.
+    #[test]
+    fn real_pictures_are_divided_as_an_encoder_does() {
+        let packets = sizes(Profile::Real, [200, 500, 1500]);
+        let top: Vec<_> = packets.iter().filter(|packet| packet.1 == 2).collect();
+        let picture = |wanted: u32| -> Vec<usize> {
+            let of = top.iter().filter(|packet| packet.2 == wanted);
+            of.map(|packet| packet.3).collect()
+        };
+        let mut totals = Vec::new();
+        for number in 0..30 {
+            let sizes = picture(number);
+            assert!(
+                sizes.is_sorted() && sizes[sizes.len() - 1] - sizes[0] <= 1,
+                "{sizes:?}"
+            );
+            totals.push(sizes.iter().sum::<usize>());
+        }
+        assert!(totals[0] > 3 * totals[1]);
+        totals.sort_unstable();
+        totals.dedup();
+        assert!(totals.len() > 20);
+        assert!((0..30).any(|number| {
+            let p = picture(number);
+            p[0] != p[p.len() - 1]
+        }));
+    }
+
     #[test]
     fn rates_are_those_of_a_client() {
         for codec in CODECS {

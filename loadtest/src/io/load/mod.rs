@@ -1,15 +1,18 @@
 //! A run of a load: joins its members by the bridge's REST interface, lets them
 //! talk, and puts together what was found.
 //!
-//! `mod > rest (an endpoint each) > thread (media)`; the server's use of the
-//! machine is read by [`server`].
+//! `mod > rest or xmpp (an endpoint each) > thread (media)`; the server's use of
+//! the machine is read by [`server`].
 
+mod gather;
 mod limit;
 mod options;
 mod rest;
 mod server;
 mod thread;
+mod xmpp;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,25 +20,25 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::Rng;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use viaduct_signalling::colibri2::{ConferenceModified, ConferenceModify};
 
 use super::udp::bind_at;
 use crate::client::Clock;
-use crate::client::send::SendStats;
 use crate::client::transport::{Identity, Remote};
 use crate::load::colibri;
 use crate::load::compare::Comparison;
-use crate::load::found::{Around, Found, Milestones};
+use crate::load::found::Around;
 use crate::load::layout::Seat;
 use crate::load::member::Member;
-use crate::load::report::{Asked, Client, Joins, Outcome, Quantiles, Report, Second, per};
-use crate::load::{Channel, SentBoard, Settings};
-use crate::measure::delay::Histogram;
+use crate::load::report::{Outcome, Report, per};
+use crate::load::{Channel, SentBoard, Settings, formats};
 use limit::Way;
 use rest::Rest;
 use server::Watch;
-use thread::{Message, Place, Taken, Threads};
+use thread::{Message, Place, Threads};
+use xmpp::Deployment;
 
 pub use options::{Options, Target};
 
@@ -45,6 +48,8 @@ const MAX_JOINING: usize = 16;
 const TICK: Duration = Duration::from_millis(50);
 /// NTP counts from 1900.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
+/// Time to leave the rooms.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Failures that are told.
 const MAX_FAILURES: usize = 20;
 
@@ -119,9 +124,15 @@ pub fn compare(
     Ok(Comparison::new(all))
 }
 
+/// How members get in.
+enum Entrance {
+    Rest(Rest),
+    Rooms(Arc<Deployment>),
+}
+
 /// What joins need.
 struct Doors {
-    rest: Rest,
+    entrance: Entrance,
     settings: Arc<Settings>,
     identity: Identity,
     place: Place,
@@ -141,9 +152,21 @@ struct Load {
     left: u64,
     /// Who is at each place now.
     generations: Vec<u16>,
+    /// How those in rooms are told to leave.
+    leaves: BTreeMap<Seat, Arc<Notify>>,
     failures: Vec<String>,
     bar: ProgressBar,
     seed: u64,
+}
+
+impl Doors {
+    /// Asks a bridge for a change.
+    async fn ask(&self, conference: u32, modify: &ConferenceModify) -> Result<ConferenceModified> {
+        match &self.entrance {
+            Entrance::Rest(rest) => rest.modify(conference, modify).await,
+            Entrance::Rooms(_) => bail!("rooms have a focus, which asks"),
+        }
+    }
 }
 
 impl Load {
@@ -170,14 +193,17 @@ impl Load {
         };
         let around = || Around::new(settings.clone(), clock, sent.clone());
         let threads = Threads::start(options.threads, &place, around)?;
-        let Target::Colibri2(host) = target;
+        let entrance = match target {
+            Target::Colibri2(host) => Entrance::Rest(Rest::new(host)),
+            Target::Xmpp(server) => Entrance::Rooms(Arc::new(options.deployment(server)?)),
+        };
         let bar = ProgressBar::new(settings.layout.places().into());
         let style =
             ProgressStyle::with_template("{elapsed:>4} {msg:<12} {bar:30} {pos}/{len} {prefix}");
         bar.set_style(style.context("a template")?);
         Ok(Self {
             doors: Arc::new(Doors {
-                rest: Rest::new(host),
+                entrance,
                 identity: Identity::generate(options.srtp).context("making a certificate")?,
                 place,
                 threads,
@@ -192,6 +218,7 @@ impl Load {
             joined: 0,
             left: 0,
             generations: vec![0; settings.layout.places() as usize],
+            leaves: BTreeMap::new(),
             failures: Vec::new(),
             bar,
             seed,
@@ -239,6 +266,12 @@ impl Load {
                 generation: 0,
             };
             self.joined += 1;
+            if let Entrance::Rooms(deployment) = &self.doors.entrance {
+                let deployment = deployment.clone();
+                self.enter(deployment, seat);
+                self.collect();
+                continue;
+            }
             let first = place == self.doors.settings.layout.first(place);
             if first {
                 // A conference is there before its others ask for it.
@@ -273,6 +306,15 @@ impl Load {
             );
         }
         Ok(())
+    }
+
+    /// Lets one into its room.
+    fn enter(&mut self, deployment: Arc<Deployment>, seat: Seat) {
+        let leave = Arc::new(Notify::new());
+        self.leaves.insert(seat, leave.clone());
+        let doors = self.doors.clone();
+        self.joins
+            .spawn(xmpp::take_part(doors, deployment, seat, leave));
     }
 
     fn show(&self, doing: &'static str, done: u64) {
@@ -368,184 +410,57 @@ impl Load {
             generation: *generation,
         };
         (self.left, self.joined) = (self.left + 1, self.joined + 1);
+        if let Entrance::Rooms(deployment) = &self.doors.entrance {
+            let deployment = deployment.clone();
+            if let Some(leave) = self.leaves.remove(&old) {
+                leave.notify_one();
+            }
+            self.enter(deployment, new);
+            return;
+        }
         let doors = self.doors.clone();
         self.joins.spawn(async move {
             doors.threads.tell(old, Message::Leave(old));
             let settings = &doors.settings;
             let conference = settings.layout.conference(place);
             let expire = colibri::expire(settings, conference, &settings.layout.endpoint(old));
-            doors.rest.modify(conference, &expire).await?;
+            doors.ask(conference, &expire).await?;
             join(&doors, new, false).await
         });
-    }
-
-    fn outcome(&self, taken: Vec<Taken>, samples: &[Option<(f64, u64)>]) -> Outcome {
-        let options = &self.options;
-        let (mut found, mut senders) = (Found::default(), SendStats::default());
-        let (mut delays, mut lateness) = (Histogram::default(), Histogram::default());
-        let mut steps: [Histogram; 5] = Default::default();
-        let mut srtp = std::collections::BTreeMap::new();
-        let mut client = Client {
-            threads: taken.len(),
-            ..Client::default()
-        };
-        let (mut seconds, mut sent, mut handled, mut cpu) = (0.0f64, 0, 0, 0);
-        let (mut connected, mut heard) = (0, 0);
-        for part in &taken {
-            found.add(&part.found);
-            senders.add(&part.senders);
-            delays.merge(&part.delays);
-            lateness.merge(&part.lateness);
-            let length = (part.end - part.begin).as_secs_f64();
-            seconds = seconds.max(length);
-            sent += part.sent;
-            handled += part.sent + part.received;
-            cpu += part.cpu_ns;
-            client.busy = client.busy.max(per(part.cpu_ns as f64 / 1e9, length));
-            client.overflow += part.overflow;
-            for (name, count) in &part.profiles {
-                *srtp.entry(*name).or_default() += count;
-            }
-            for times in &part.milestones {
-                connected += u64::from(times.connected.is_some());
-                heard += u64::from(times.frame.is_some());
-                note(times, &mut steps);
-            }
-        }
-        client.cpu_us_per_packet = per(cpu as f64 / 1000.0, handled as f64);
-        client.lateness_ms = Quantiles::from(&lateness);
-        let median = |step: usize| steps[step].quantile_ms(0.5);
-        let joins = Joins {
-            count: heard,
-            ice: median(0),
-            connected: median(1),
-            channel: median(2),
-            first_audio: median(3),
-            first_frame: median(4),
-            first_frame_p99: steps[4].quantile_ms(0.99),
-            first_frame_max: steps[4].max_ms(),
-        };
-        let picture = &self.doors.settings.picture;
-        Outcome {
-            asked: Asked {
-                target: self.target.to_string(),
-                conferences: options.conferences,
-                senders: options.shape().senders,
-                participants: options.shape().participants,
-                codec: picture.codec.name().to_owned(),
-                profile: word(&options.profile),
-                kilobits: picture
-                    .layers
-                    .iter()
-                    .map(|l| l.bits_per_second / 1000)
-                    .collect(),
-                frame_rate: options.fps,
-                heights: options.height.clone(),
-                channel: word(&options.channel),
-                feedback: word(&options.feedback),
-                churn: options.churn,
-                loss: options.loss,
-                limit_bits: options.limit_kbits * 1000,
-                seconds: options.seconds,
-                warmup: options.warmup,
-                open_every: options.open_every,
-                gro: options.gro,
-                kernel_times: !options.own_time,
-                seed: self.seed,
-            },
-            srtp,
-            joined: self.joined,
-            connected,
-            left: self.left,
-            seconds,
-            found,
-            senders,
-            sent,
-            delays,
-            joins,
-            server: None,
-            client,
-            series: series(&taken, samples),
-            failures: self.failures.clone(),
-        }
     }
 
     /// Ends all conferences on the server, and the threads.
     async fn end(self) {
         let settings = &self.doors.settings;
-        for conference in 0..self.options.conferences {
-            let end = colibri::end(settings, conference);
-            if let Err(error) = self.doors.rest.modify(conference, &end).await {
-                tracing::debug!(%error, conference, "not ended");
+        for leave in self.leaves.values() {
+            leave.notify_one();
+        }
+        if let Entrance::Rest(_) = &self.doors.entrance {
+            for conference in 0..self.options.conferences {
+                let end = colibri::end(settings, conference);
+                if let Err(error) = self.doors.ask(conference, &end).await {
+                    tracing::debug!(%error, conference, "not ended");
+                }
             }
         }
         self.bar.finish_and_clear();
         let Self {
-            doors, mut joins, ..
+            doors,
+            mut joins,
+            leaves,
+            ..
         } = self;
+        if !leaves.is_empty() {
+            let all_gone = async { while joins.join_next().await.is_some() {} };
+            if tokio::time::timeout(LEAVE_TIMEOUT, all_gone).await.is_err() {
+                tracing::warn!("not all left their rooms");
+            }
+        }
         joins.shutdown().await;
         if let Some(doors) = Arc::into_inner(doors) {
             doors.threads.end();
         }
     }
-}
-
-/// The word on the command line for a choice.
-fn word(choice: &impl clap::ValueEnum) -> String {
-    let value = choice.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-/// Steps of a join, since it was first asked for.
-fn note(times: &Milestones, steps: &mut [Histogram; 5]) {
-    let reached = [
-        times.ice,
-        times.connected,
-        times.channel,
-        times.audio,
-        times.frame,
-    ];
-    for (step, at) in steps.iter_mut().zip(reached) {
-        if let (Some(asked), Some(at)) = (times.asked, at) {
-            step.record(at.saturating_duration_since(asked).as_nanos() as u64);
-        }
-    }
-}
-
-/// Seconds of all threads together.
-fn series(taken: &[Taken], samples: &[Option<(f64, u64)>]) -> Vec<Second> {
-    let count = taken
-        .iter()
-        .map(|part| part.samples.len())
-        .min()
-        .unwrap_or(0);
-    (0..count)
-        .map(|index| {
-            let mut delays = Histogram::default();
-            let mut second = Second::default();
-            for part in taken {
-                let sample = &part.samples[index];
-                let begin = match index {
-                    0 => part.begin,
-                    _ => part.samples[index - 1].end,
-                };
-                let length = (sample.end - begin).as_secs_f64();
-                delays.merge(&sample.delays);
-                second.at = (sample.end - part.begin).as_secs_f64();
-                second.received_per_second += per(sample.received as f64, length);
-                second.sent_per_second += per(sample.sent as f64, length);
-                let busy = per(sample.cpu_ns as f64 / 1e9, length);
-                second.client_busy = second.client_busy.max(busy);
-            }
-            second.delay_p50_ms = delays.quantile_ms(0.5);
-            second.delay_p99_ms = delays.quantile_ms(0.99);
-            if let Some(Some((cores, rss_kib))) = samples.get(index) {
-                second.server_cores = Some(*cores);
-                second.server_rss_kib = Some(*rss_kib);
-            }
-            second
-        })
-        .collect()
 }
 
 /// Asks for an endpoint, and hands the member to its thread.
@@ -555,16 +470,9 @@ async fn join(doors: &Doors, seat: Seat, first: bool) -> Result<()> {
     let endpoint = settings.layout.endpoint(seat);
     let asked = Instant::now();
     let create = colibri::create(settings, conference, &endpoint, first);
-    let answer = doors.rest.modify(conference, &create).await?;
+    let answer = doors.ask(conference, &create).await?;
     let allocated = colibri::allocated(&answer, &endpoint).map_err(anyhow::Error::msg)?;
-    let (socket, local, peer) = bind(&doors.place, &allocated.remote)?;
-    if let (IpAddr::V4(server), IpAddr::V4(members)) = (peer.ip(), local.ip()) {
-        doors.way.get_or_init(|| Way {
-            server,
-            members,
-            netns: doors.place.netns.clone(),
-        });
-    }
+    let (socket, local) = bind(doors, &allocated.remote)?;
     let url = match settings.channel {
         Channel::Websocket => {
             let url = allocated.channel_url.as_deref();
@@ -579,9 +487,11 @@ async fn join(doors: &Doors, seat: Seat, first: bool) -> Result<()> {
         Channel::Datachannel | Channel::None => None,
     };
     let now = Instant::now();
+    let formats = formats(settings.picture.codec, settings.feedback);
     let mut member = Member::new(
         now,
         settings.clone(),
+        formats,
         &doors.identity,
         seat,
         local,
@@ -596,7 +506,7 @@ async fn join(doors: &Doors, seat: Seat, first: bool) -> Result<()> {
         doors.identity.fingerprint(),
         &member.signalled(),
     );
-    doors.rest.modify(conference, &update).await?;
+    doors.ask(conference, &update).await?;
     doors
         .threads
         .tell(seat, Message::Join(Box::new(member), socket, url));
@@ -604,8 +514,9 @@ async fn join(doors: &Doors, seat: Seat, first: bool) -> Result<()> {
 }
 
 /// A socket in the members' network, at the address from which the bridge is
-/// reached at the one returned behind it.
-fn bind(place: &Place, remote: &Remote) -> Result<(UdpSocket, SocketAddr, SocketAddr)> {
+/// reached.
+fn bind(doors: &Doors, remote: &Remote) -> Result<(UdpSocket, SocketAddr)> {
+    let place = &doors.place;
     let open = || -> Result<_> {
         let mut candidates = remote.candidates.iter();
         let way = candidates.find_map(|peer| Some((local_for(*peer)?, *peer)));
@@ -615,8 +526,14 @@ fn bind(place: &Place, remote: &Remote) -> Result<(UdpSocket, SocketAddr, Socket
                 remote.candidates
             )
         })?;
-        let (socket, local) = bind_at(local, place.kernel).context("UDP socket")?;
-        Ok((socket, local, peer))
+        if let (IpAddr::V4(server), IpAddr::V4(members)) = (peer.ip(), local) {
+            doors.way.get_or_init(|| Way {
+                server,
+                members,
+                netns: place.netns.clone(),
+            });
+        }
+        bind_at(local, place.kernel).context("UDP socket")
     };
     if place.netns.is_none() {
         return open();

@@ -1,11 +1,14 @@
 //! What a run is: the command line, and what members have in common by it.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use viaduct_signalling::jid::{BareJid, Jid};
 
+use super::xmpp::Deployment;
 use crate::client::transport::Profiles;
 use crate::io::udp::Kernel;
 use crate::load::layout::{Layout, MAX_PLACES, Shape};
-use crate::load::{Channel, Feedback, Settings, formats};
+use crate::load::{Channel, Feedback, Settings};
+use crate::scenario::Server;
 use crate::source::Codec;
 use crate::source::video::Profile;
 
@@ -96,6 +99,15 @@ pub struct Options {
     /// 20 ns a packet less for the server, and delays as this program sees them.
     #[arg(long)]
     pub own_time: bool,
+    /// Of a whole deployment: the XMPP domain that takes anonymous logins.
+    #[arg(long)]
+    pub domain: Option<String>,
+    /// Domain of its rooms [default: conference.DOMAIN].
+    #[arg(long)]
+    pub muc: Option<String>,
+    /// Address of its focus [default: focus.DOMAIN].
+    #[arg(long)]
+    pub focus: Option<String>,
     /// Measure the roofline of the same load behind it.
     #[arg(long)]
     pub roofline: bool,
@@ -154,6 +166,20 @@ impl Options {
         Ok(())
     }
 
+    /// Where the rooms of a whole deployment are.
+    pub(super) fn deployment(&self, server: &Server) -> Result<Deployment> {
+        let Some(domain) = &self.domain else {
+            bail!("--domain is needed: the XMPP domain that takes anonymous logins");
+        };
+        let focus = self.focus.clone().unwrap_or(format!("focus.{domain}"));
+        Ok(Deployment {
+            server: server.clone(),
+            domain: BareJid::new(domain).with_context(|| format!("--domain {domain}"))?,
+            muc: self.muc.clone().unwrap_or(format!("conference.{domain}")),
+            focus: Jid::new(&focus).with_context(|| format!("--focus {focus}"))?,
+        })
+    }
+
     /// What the kernel is to do for members' sockets.
     pub(super) fn kernel(&self) -> Kernel {
         Kernel {
@@ -179,7 +205,6 @@ impl Options {
             },
             run: (seed >> 32) as u32,
             picture: Settings::picture(self.codec, self.profile, self.fps, &self.kilobits()),
-            formats: formats(self.codec, self.feedback),
             channel: self.channel,
             feedback: self.feedback,
             height: self.height[0],
@@ -197,19 +222,29 @@ impl Options {
 pub enum Target {
     /// A bridge's REST interface, `HOST:PORT`.
     Colibri2(String),
+    /// A whole deployment.
+    Xmpp(Server),
 }
 
 impl std::str::FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("colibri2+http://") {
-            Some(host) if !host.trim_end_matches('/').is_empty() => {
-                Ok(Self::Colibri2(host.trim_end_matches('/').to_owned()))
+        let wrong = || {
+            "wanted is colibri2+http://HOST:PORT, the private HTTP port of a bridge, or a whole \
+             deployment by xmpp+ws://HOST:PORT/xmpp-websocket, xmpp+wss://... or xmpp+tcp://HOST:PORT"
+                .to_owned()
+        };
+        let (kind, rest) = text.split_once("://").ok_or_else(wrong)?;
+        match (kind, rest.trim_end_matches('/')) {
+            (_, "") => Err(wrong()),
+            ("colibri2+http", host) => Ok(Self::Colibri2(host.to_owned())),
+            ("xmpp+ws" | "xmpp+wss", _) => {
+                let url = text.trim_start_matches("xmpp+").to_owned();
+                Ok(Self::Xmpp(Server::WebSocket(url)))
             }
-            _ => Err(
-                "wanted is colibri2+http://HOST:PORT, the private HTTP port of a bridge".to_owned(),
-            ),
+            ("xmpp+tcp", host) => Ok(Self::Xmpp(Server::Tcp(host.to_owned()))),
+            _ => Err(wrong()),
         }
     }
 }
@@ -218,6 +253,29 @@ impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Colibri2(host) => write!(f, "colibri2+http://{host}"),
+            Self::Xmpp(Server::WebSocket(url)) => write!(f, "xmpp+{url}"),
+            Self::Xmpp(Server::Tcp(address)) => write!(f, "xmpp+tcp://{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_read_back() {
+        for text in [
+            "colibri2+http://127.0.0.1:8080",
+            "xmpp+ws://127.0.0.1:5280/xmpp-websocket",
+            "xmpp+wss://meet.example/xmpp-websocket",
+            "xmpp+tcp://127.0.0.1:5222",
+        ] {
+            let target: Target = text.parse().expect("a target");
+            assert_eq!(target.to_string(), text);
+        }
+        for text in ["", "http://a:1", "colibri2+http://", "xmpp", "xmpp+udp://a"] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }
 }

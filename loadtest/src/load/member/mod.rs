@@ -4,35 +4,31 @@
 //! In: datagrams, channel texts, the time. Out: datagrams, channel texts, a
 //! deadline.
 
+mod receive;
+mod reports;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use rtcp::Packet;
-use rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
-use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtcp::sender_report::SenderReport;
-use rtcp::transport_feedbacks::transport_layer_nack::{
-    TransportLayerNack, nack_pairs_from_sequence_numbers,
-};
 use viaduct_signalling::sources::EndpointSources;
 
 use super::found::{Around, Found, Milestones};
-use super::layout::{Layout, Seat, StreamOf};
-use super::stream::{Head, Stream, freeze_after};
+use super::layout::{Seat, StreamOf};
+use super::stream::Stream;
 use super::{Channel, Feedback, Sent, Settings};
 use crate::client::channel::{Incoming, MaxHeight, Outgoing};
 use crate::client::data_channel::{ChannelEvent, DataChannel};
 use crate::client::feedback::Feedback as Reports;
+use crate::client::jingle::Formats;
 use crate::client::media::{Media, Owner};
 use crate::client::send::{SendStats, Sender};
 use crate::client::transport::{Identity, Progress, Received, Remote, Transport, TransportError};
-use crate::client::{kind_of_name, rtp, source_name};
-use crate::source::payload::Payload;
-use crate::source::tag::{Kind, Tag};
+use crate::client::{kind_of_name, source_name};
+use crate::source::tag::Kind;
+use receive::{close, expected};
 
 /// As a client's.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,6 +73,7 @@ impl Limit {
 /// A member.
 pub struct Member {
     settings: Arc<Settings>,
+    formats: Formats,
     pub seat: Seat,
     endpoint: String,
     transport: Transport,
@@ -104,10 +101,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// A member at `seat` over the socket bound to `local`.
+    /// A member at `seat` over the socket bound to `local`; `formats` were agreed.
     pub fn new(
         now: Instant,
         settings: Arc<Settings>,
+        formats: Formats,
         identity: &Identity,
         seat: Seat,
         local: SocketAddr,
@@ -117,8 +115,9 @@ impl Member {
         let seed = settings.seed ^ u64::from(layout.ssrc(seat, StreamOf::Audio)) << 16;
         let mut rng = SmallRng::seed_from_u64(seed);
         let (audio, camera) = layout.ssrcs(seat);
-        let sender = Sender::with_ssrcs(settings.formats.clone(), audio, &camera, &mut rng);
+        let sender = Sender::with_ssrcs(formats.clone(), audio, &camera, &mut rng);
         Ok(Self {
+            formats,
             endpoint: layout.endpoint(seat),
             transport: Transport::new(now, identity, local, remote)?,
             progress: Progress::Checking,
@@ -221,220 +220,6 @@ impl Member {
                 }
                 false
             }
-        }
-    }
-
-    fn handle_rtp(&mut self, now: Instant, datagram: &[u8], around: &mut Around) {
-        let (loss, full) = {
-            let settings = &self.settings;
-            (settings.loss, settings.feedback == Feedback::Full)
-        };
-        let lossy = loss > 0.0 && self.rng.random_bool(loss);
-        if lossy || !self.limit.takes(now, datagram.len()) {
-            self.found.dropped += 1;
-            return;
-        }
-        let Some(fixed) = datagram.first_chunk::<12>() else {
-            self.found.other += 1;
-            return;
-        };
-        self.found.octets += datagram.len() as u64;
-        let head = Head {
-            sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
-            timestamp: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
-            marker: fixed[1] & 0x80 != 0,
-        };
-        let ssrc = u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
-        if full {
-            self.note(now, datagram);
-        }
-        let settings = &self.settings;
-        let owner = settings.layout.owner(ssrc).and_then(|(seat, stream)| {
-            let index = seat.place.checked_sub(self.first)? as usize;
-            Some((seat, stream, self.slots.get_mut(index)?))
-        });
-        let Some((seat, stream, slot)) = owner else {
-            self.found.other += 1;
-            return;
-        };
-        if slot.generation != seat.generation {
-            let ended = std::mem::take(slot);
-            slot.generation = seat.generation;
-            let before = Seat {
-                generation: ended.generation,
-                ..seat
-            };
-            close(
-                now,
-                settings,
-                self.height,
-                ended,
-                around.sent.of(before),
-                &mut self.found,
-            );
-        }
-        let freeze = freeze_after(settings.frame_time());
-        let begins = slot.since.is_none();
-        match stream {
-            StreamOf::Audio => {
-                slot.audio.audio(now, head);
-                self.milestones.audio.get_or_insert(now);
-            }
-            StreamOf::Camera(_) => {
-                if slot.video.video(now, head, freeze, full) {
-                    self.milestones.frame.get_or_insert(now);
-                }
-            }
-            StreamOf::Retransmission(_) => return self.handle_rtx(now, datagram, seat, head),
-        }
-        if begins {
-            // This packet is the first of those to come.
-            let mut since = around.sent.of(seat);
-            since
-                .iter_mut()
-                .for_each(|count| *count = count.saturating_sub(1));
-            slot.since = Some(since);
-        }
-        self.until_open -= 1;
-        if self.until_open == 0 {
-            self.until_open = settings.open_every;
-            self.open(now, datagram, seat, stream, around);
-        }
-    }
-
-    /// Opens a packet and holds it against its tag.
-    fn open(
-        &mut self,
-        now: Instant,
-        datagram: &[u8],
-        seat: Seat,
-        stream: StreamOf,
-        around: &mut Around,
-    ) {
-        self.found.opened += 1;
-        if !self.transport.open_payload(datagram, &mut around.payload) {
-            self.found.forged += 1;
-            return;
-        }
-        let tag = match stream {
-            StreamOf::Audio => Tag::parse(&around.payload).ok(),
-            _ if around.payload.is_empty() => {
-                self.found.padding += 1;
-                return;
-            }
-            _ => Payload::parse(self.settings.picture.codec, &around.payload)
-                .ok()
-                .filter(Payload::is_consistent)
-                .map(|payload| payload.tag),
-        };
-        let Some(tag) = tag else {
-            // Padding only, as bridges probe with.
-            let padded = datagram[0] & 0x20 != 0;
-            *(if padded {
-                &mut self.found.padding
-            } else {
-                &mut self.found.corrupt
-            }) += 1;
-            return;
-        };
-        let kind = match stream {
-            StreamOf::Audio => Kind::Audio,
-            _ => Kind::Camera,
-        };
-        if (tag.run, u32::from(tag.sender), tag.kind) != (self.settings.run, seat.place, kind) {
-            self.found.foreign += 1;
-            return;
-        }
-        if kind == Kind::Camera {
-            let layer = usize::from(tag.encoding + tag.spatial);
-            if let Some(count) = self.found.layers.get_mut(layer) {
-                *count += 1;
-            }
-        }
-        let arrived = now.saturating_duration_since(around.clock.epoch).as_nanos() as u64;
-        around.delays.record(arrived.saturating_sub(tag.sent_ns));
-    }
-
-    /// A packet sent again (RFC 4588 §4), or old ones sent to probe.
-    fn handle_rtx(&mut self, now: Instant, datagram: &[u8], seat: Seat, head: Head) {
-        let mut payload = Vec::new();
-        if !self.transport.open_payload(datagram, &mut payload) {
-            self.found.forged += 1;
-            return;
-        }
-        let padding = match datagram[0] & 0x20 {
-            0 => 0,
-            _ => payload.last().map_or(0, |octets| usize::from(*octets)),
-        };
-        let number = payload
-            .first_chunk::<2>()
-            .filter(|_| payload.len() > padding + 2);
-        let Some(number) = number else {
-            self.found.padding += 1;
-            return;
-        };
-        let head = Head {
-            sequence: u16::from_be_bytes(*number),
-            ..head
-        };
-        let freeze = freeze_after(self.settings.frame_time());
-        let index = (seat.place - self.first) as usize;
-        if let Some(slot) = self.slots.get_mut(index)
-            && slot.video.recovered(now, head, freeze)
-        {
-            self.milestones.frame.get_or_insert(now);
-        }
-    }
-
-    /// For reports.
-    fn note(&mut self, now: Instant, datagram: &[u8]) {
-        let Some(packet) = rtp::Packet::parse(datagram) else {
-            return;
-        };
-        let formats = &self.settings.formats;
-        if let Some(number) = formats.transport_cc.and_then(|id| packet.extension(id))
-            && let [high, low, ..] = number
-        {
-            self.reports
-                .note_arrival(now, u16::from_be_bytes([*high, *low]));
-        }
-        let rate = match packet.header.payload_type == formats.audio {
-            true => 48_000,
-            false => 90_000,
-        };
-        self.reports.note_reception(now, rate, &packet.header);
-    }
-
-    fn handle_rtcp(&mut self, now: Instant, mut compound: Bytes) {
-        let Ok(packets) = rtcp::packet::unmarshal(&mut compound) else {
-            self.found.corrupt += 1;
-            return;
-        };
-        for packet in packets {
-            let packet = packet.as_any();
-            if let Some(report) = packet.downcast_ref::<SenderReport>() {
-                self.reports.receive_report(now, report);
-            } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
-                let transport = &mut self.transport;
-                self.sender
-                    .resend(now, nack, |packet| transport.send_rtp(packet));
-            } else if let Some(pli) = packet.downcast_ref::<PictureLossIndication>() {
-                self.key_frame_wanted(pli.media_ssrc);
-            } else if let Some(fir) = packet.downcast_ref::<FullIntraRequest>() {
-                for entry in &fir.fir {
-                    self.key_frame_wanted(entry.ssrc);
-                }
-            }
-        }
-    }
-
-    fn key_frame_wanted(&mut self, ssrc: u32) {
-        let kind = self.sender.video_of(ssrc);
-        if let (Some(kind), Some(media)) = (kind, &mut self.media)
-            && let Some(video) = media.video(kind)
-        {
-            self.sender.stats.key_requests += 1;
-            video.request_key_frame();
         }
     }
 
@@ -649,75 +434,6 @@ impl Member {
         }
     }
 
-    /// RTCP that is due, as one compound packet.
-    fn report(&mut self, now: Instant, around: &Around) {
-        let ssrc = self.sender.feedback_ssrc();
-        let mut packets: Vec<Box<dyn Packet>> = Vec::new();
-        if now >= self.report_due {
-            self.report_due = now + REPORT_INTERVAL;
-            if self.sending {
-                for report in self.sender.reports(now, &around.clock) {
-                    packets.push(Box::new(report));
-                }
-            }
-            packets.extend(self.reports.receiver_reports(now, ssrc));
-        }
-        if now >= self.feedback_due {
-            self.feedback_due = now + FEEDBACK_INTERVAL;
-            if let Some(feedback) = self.reports.transport(ssrc, &around.clock) {
-                packets.push(Box::new(feedback));
-            }
-        }
-        if now >= self.nack_due {
-            self.nack_due = now + NACK_INTERVAL;
-            self.repair(now, ssrc, &mut packets);
-        }
-        if packets.is_empty() {
-            return;
-        }
-        match rtcp::packet::marshal(&packets) {
-            Ok(compound) => {
-                self.transport.send_rtcp(&compound);
-            }
-            Err(error) => tracing::warn!(%error, "RTCP not sent"),
-        }
-    }
-
-    fn repair(&mut self, now: Instant, ssrc: u32, packets: &mut Vec<Box<dyn Packet>>) {
-        let layout: Layout = self.settings.layout;
-        let ask = now >= self.key_asked + KEY_PATIENCE;
-        for (place, slot) in (self.first..).zip(&mut self.slots) {
-            let seat = Seat {
-                place,
-                generation: slot.generation,
-            };
-            let media_ssrc = layout.ssrc(seat, StreamOf::Camera(0));
-            let wanted = slot.video.wanted(now);
-            if !wanted.is_empty() {
-                self.found.nacks += wanted.len() as u64;
-                packets.push(Box::new(TransportLayerNack {
-                    sender_ssrc: ssrc,
-                    media_ssrc,
-                    nacks: nack_pairs_from_sequence_numbers(&wanted),
-                }));
-            }
-            let stuck = slot.video.has_begun()
-                && slot.video.is_broken()
-                && slot
-                    .video
-                    .last()
-                    .is_none_or(|last| now >= last + KEY_PATIENCE);
-            if stuck && ask {
-                self.key_asked = now;
-                self.found.key_requests += 1;
-                packets.push(Box::new(PictureLossIndication {
-                    sender_ssrc: ssrc,
-                    media_ssrc,
-                }));
-            }
-        }
-    }
-
     /// Sends no more media.
     pub fn stop_sending(&mut self) {
         self.sending = false;
@@ -761,39 +477,4 @@ impl Member {
         }
         found
     }
-}
-
-/// Packets that were to come between two counts of a sender: of the wanted layer
-/// alone, since lower ones are referred to by key pictures only, of which there are
-/// few (K-SVC), or by none (simulcast).
-fn expected(settings: &Settings, height: u16, since: Sent, sent: Sent) -> u64 {
-    let of = |kind: usize| u64::from(sent[kind].wrapping_sub(since[kind]));
-    let layer = settings.wanted_layer(height);
-    of(0) + layer.map_or(0, |layer| of(1 + layer))
-}
-
-/// Adds what was found of a sender's streams.
-fn close(
-    now: Instant,
-    settings: &Settings,
-    height: u16,
-    mut slot: Slot,
-    sent: Sent,
-    found: &mut Found,
-) {
-    let Some(since) = slot.since else { return };
-    let freeze = freeze_after(settings.frame_time());
-    found.expected += expected(settings, height, since, sent);
-    let pictures = settings.wanted_layer(height).is_some();
-    for (begun, wanted) in [
-        (slot.audio.has_begun(), true),
-        (slot.video.has_begun(), pictures),
-    ] {
-        found.streams += u64::from(wanted);
-        found.silent += u64::from(wanted && !begun);
-    }
-    found.audio.add(&slot.audio.close(now, None));
-    found
-        .video
-        .add(&slot.video.close(now, Some(freeze).filter(|_| pictures)));
 }

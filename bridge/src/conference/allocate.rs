@@ -100,18 +100,22 @@ impl Conference {
             let target = offer.zip(granted.target);
             let target = target.filter(|_| !unknown.contains(&place));
             let Some((offer, target)) = target else {
-                if let Some(output) = endpoint.downlink.existing_video_mut(place) {
-                    output.set_target(None);
+                if let Some(placed) = &mut self.sources[place] {
+                    placed.outputs.suspend(turn.now, slot);
                 }
                 continue;
             };
             forwarded.push(place);
-            let output = endpoint
-                .downlink
-                .video_mut(place, offer.encoding, turn.counters);
-            let Some(output) = output else { continue };
-            output.set_target(Some(offer.layers[target]));
-            if ready && output.wants_keyframe(turn.now) {
+            let Some(placed) = self.sources[place].as_mut().filter(|_| ready) else {
+                // Once it is, this is decided anew.
+                continue;
+            };
+            let (source, layer) = ((place, offer.encoding), offer.layers[target]);
+            let downlink = &mut endpoint.downlink;
+            let outputs = &mut placed.outputs;
+            if outputs.set_video(turn.now, slot, downlink, source, layer, turn.counters)
+                && outputs.wants_keyframe(turn.now, slot)
+            {
                 keyframes.push(place);
             }
         }

@@ -192,7 +192,7 @@ impl Conference {
             .map(|(place, placed)| {
                 let known = self.knows(now, slot, place);
                 let owner = self.endpoints[placed.owner].as_deref();
-                let received = received(endpoint, (place, placed), known, owner);
+                let received = received((slot, endpoint), (place, placed), known, owner);
                 (placed.source.name.to_string(), received)
             })
             .collect()
@@ -201,12 +201,12 @@ impl Conference {
 
 /// What a receiver gets of a source; `owner` is known if it is homed here.
 fn received(
-    receiver: &Endpoint,
+    (slot, receiver): (usize, &Endpoint),
     (place, placed): (usize, &Placed),
     known: bool,
     owner: Option<&Endpoint>,
 ) -> view::Received {
-    let sent = receiver.downlink.sent(place);
+    let sent = placed.outputs.sent(slot);
     let mut received = view::Received {
         packets_sent: sent.map_or(0, |sent| sent.packets),
         octets_sent: sent.map_or(0, |sent| sent.octets),
@@ -233,8 +233,8 @@ fn received(
     };
     if placed.is_video() {
         let height = receiver.granted.get(&place).copied();
-        let projection = receiver.downlink.projection(place);
-        let target = projection.and_then(|projection| projection.target());
+        let view = placed.outputs.view(slot);
+        let target = view.and_then(|view| view.target());
         received.max_height = height;
         received.target = target.map(|target| target.0);
         let flows = placed
@@ -246,7 +246,7 @@ fn received(
             (None | Some(0), _) => Some("not asked for, or beyond lastN"),
             _ if !flows => Some("its sender sends nothing"),
             (_, None) => Some("no bandwidth for it"),
-            _ if projection.is_some_and(|p| p.needs_keyframe()) => Some("waits for a key frame"),
+            _ if view.is_some_and(|view| view.needs_keyframe()) => Some("waits for a key frame"),
             _ => None,
         });
     } else if !receiver.audio.wants(&placed.source.name.0) {

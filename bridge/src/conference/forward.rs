@@ -6,13 +6,15 @@ use super::parts::Floor;
 use super::sources::{Placed, Ties};
 use super::{Conference, Endpoint, Turn};
 use crate::peers::News;
-use crate::projection::IncomingVideo;
+use crate::projection::{IncomingVideo, Rewrite, write_packet};
 use crate::receive::keyframe::Asker;
 use crate::receive::store::PacketStore;
 use crate::receive::{Arrival, ArrivalMedia};
 use crate::rtcp::report::{ReportBlock, SenderInfo, SenderReport};
 use crate::rtcp::{Packet, packets};
 use crate::rtp::{PacketIndex, RtpPacket, Ssrc};
+use crate::send::Outputs;
+use crate::send::rendition::{Rendition, View};
 use crate::stats::DropCause;
 
 /// By how many percent an estimate has to differ from the last one to be taken
@@ -112,32 +114,37 @@ impl Conference {
         media: &ArrivalMedia,
         packet: &[u8],
     ) -> bool {
-        let (Ok(view), Some(placed)) = (RtpPacket::parse(packet), &self.sources[place]) else {
+        let (Ok(view), Some(placed)) = (RtpPacket::parse(packet), &mut self.sources[place]) else {
             return false;
         };
-        match media {
-            ArrivalMedia::Audio { loudness, red } => {
-                for receiver in self.endpoints.iter_mut().flatten() {
-                    let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters) else {
+        let endpoints = &mut self.endpoints;
+        match (media, &mut placed.outputs) {
+            (ArrivalMedia::Audio { loudness, red }, Outputs::Audio(outputs)) => {
+                for (output, receiver) in outputs.iter_mut().zip(endpoints) {
+                    let (Some(audio), Some(receiver)) = (output, receiver) else {
                         continue;
                     };
-                    let formats = &receiver.formats;
-                    let packet = (&view, *red);
-                    receiver
-                        .downlink
-                        .send_audio(place, index, packet, formats, &mut wire);
+                    let wanted = audio.wanted && receiver.formats.audio;
+                    if let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters)
+                        && wanted
+                    {
+                        audio.send(index, &view, *red, &receiver.formats, &mut wire);
+                    }
                 }
                 if let (Some(loudness), Floor::Decided(speakers)) = (loudness, &mut self.floor) {
                     speakers.level(turn.now, placed.owner, *loudness);
                 }
                 false
             }
-            ArrivalMedia::Video {
-                encoding,
-                stored,
-                codec,
-                ..
-            } => {
+            (
+                ArrivalMedia::Video {
+                    encoding,
+                    stored,
+                    codec,
+                    ..
+                },
+                Outputs::Video(renditions),
+            ) => {
                 let incoming = IncomingVideo {
                     encoding: *encoding as u8,
                     index,
@@ -148,25 +155,22 @@ impl Conference {
                     codec: codec.view(),
                 };
                 let (mut sent, mut wants_keyframe) = (false, false);
-                for receiver in self.endpoints.iter_mut().flatten() {
-                    if !receiver.formats.video {
-                        continue;
+                for rendition in renditions.awake(&incoming) {
+                    let (rewrite, wants) = rendition.project(&incoming);
+                    wants_keyframe |= wants;
+                    if let Some(rewrite) = rewrite
+                        && send_rendition(turn, endpoints, rendition, &view, &rewrite)
+                    {
+                        sent = true;
+                        rendition.sent(&incoming, *stored, &rewrite);
                     }
-                    let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters) else {
-                        continue;
-                    };
-                    let formats = &receiver.formats;
-                    let forwarded = receiver
-                        .downlink
-                        .send_video(place, &incoming, *stored, &view, formats, &mut wire);
-                    sent |= forwarded.sent;
-                    wants_keyframe |= forwarded.wants_keyframe;
                 }
                 if wants_keyframe {
                     self.request_keyframe(turn, place, Asker::Projection);
                 }
                 sent
             }
+            _ => false,
         }
     }
 
@@ -259,10 +263,14 @@ impl Conference {
             return;
         };
         for block in blocks {
-            if let Some(owner) = self.ssrcs.get(&block.ssrc) {
+            if let Some(owner) = self.ssrcs.get(&block.ssrc)
+                && let Some(placed) = &mut self.sources[owner.slot]
+            {
+                let primary = placed.primary();
+                let outputs = (&mut placed.outputs, slot);
                 receiver
                     .downlink
-                    .reported(turn.now, owner.slot, &block, turn.counters);
+                    .reported(turn.now, outputs, primary, &block, turn.counters);
             }
         }
     }
@@ -304,11 +312,16 @@ impl Conference {
         encoding: u8,
         info: &SenderInfo,
     ) {
-        for receiver in self.endpoints.iter_mut().flatten() {
+        let Some(placed) = &self.sources[place] else {
+            return;
+        };
+        for (slot, receiver) in self.endpoints.iter_mut().enumerate() {
+            let Some(receiver) = receiver else { continue };
             if let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters) {
+                let outputs = (&placed.outputs, slot);
                 receiver
                     .downlink
-                    .send_report(turn.now, place, encoding, info, &mut wire);
+                    .send_report(turn.now, outputs, encoding, info, &mut wire);
             }
         }
     }
@@ -334,7 +347,7 @@ impl Conference {
         match (place, receiver.peer.wire(turn.outbox, turn.counters)) {
             (Some(place), Some(mut wire)) => receiver.downlink.resend(
                 turn.now,
-                place,
+                (place, self.view(place, slot)),
                 numbers,
                 |encoding, index| self.store(place, encoding)?.get(index),
                 &receiver.formats,
@@ -347,6 +360,11 @@ impl Conference {
         }
         turn.counters.nacks_received += asked;
         self.endpoints[slot] = Some(receiver);
+    }
+
+    /// A video source as a receiver gets it.
+    fn view(&self, place: usize, slot: usize) -> Option<View<'_>> {
+        self.sources[place].as_ref()?.outputs.view(slot)
     }
 
     /// Where the received packets of an encoding are.
@@ -412,4 +430,36 @@ impl Conference {
             Err(cause) => turn.drop(cause),
         }
     }
+}
+
+/// Sends a packet to all receivers of a rendition that can be sent to. Whether
+/// there was one.
+fn send_rendition(
+    turn: &mut Turn<'_>,
+    endpoints: &mut [Option<Box<Endpoint>>],
+    rendition: &mut Rendition,
+    packet: &RtpPacket<'_>,
+    rewrite: &Rewrite,
+) -> bool {
+    let mut any = false;
+    for recipient in rendition.recipients_mut() {
+        let Some(Some(receiver)) = endpoints.get_mut(recipient.slot) else {
+            continue;
+        };
+        let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters) else {
+            continue;
+        };
+        let Some(rewrite) = recipient.rewrite(rewrite) else {
+            continue;
+        };
+        let extensions = receiver.downlink.extensions(turn.now, &receiver.formats);
+        let sent = wire.rtp(rewrite.index, |out| {
+            write_packet(packet, &rewrite, &extensions, out);
+        });
+        if sent {
+            any = true;
+            recipient.sent.count(packet.payload().len());
+        }
+    }
+    any
 }

@@ -264,6 +264,9 @@ impl Conference {
     /// Takes an endpoint out, with all its sources.
     pub fn leave(&mut self, turn: &mut Turn<'_>, slot: usize) {
         self.set_sources(turn, slot, Vec::new());
+        for placed in self.sources.iter_mut().flatten() {
+            placed.outputs.remove(slot);
+        }
         let Some(member) = self.members[slot].take() else {
             return;
         };

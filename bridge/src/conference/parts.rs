@@ -179,7 +179,7 @@ impl Conference {
         let spoken = receivers().filter(|endpoint| endpoint.constraints.spoken);
         let heights = spoken.map(|e| e.granted.get(&place).copied().unwrap_or(0));
         Watch {
-            gets: receivers().any(|endpoint| endpoint.downlink.follows_video(place)),
+            gets: placed.outputs.follows_video(),
             height: heights.max_by_key(|height| height_order(*height)),
         }
     }

@@ -10,6 +10,7 @@ use crate::peers::{LayerList, News, ShardSet, SourceKey, Watch};
 use crate::receive::layers::Layers;
 use crate::receive::store::PacketStore;
 use crate::rtp::Ssrc;
+use crate::send::Outputs;
 
 /// Video types remembered for sources not signalled yet; beyond it a message
 /// about yet another source is ignored.
@@ -24,6 +25,8 @@ pub(super) struct Placed {
     pub(super) signalled: Instant,
     /// Of a video source, as of its last change.
     pub(super) layers: LayerList,
+    /// What receivers here get of it.
+    pub(super) outputs: Outputs,
     pub(super) ties: Ties,
 }
 
@@ -112,9 +115,13 @@ impl Conference {
             new.push((place, source));
         }
         for place in old {
-            self.sources[place] = None;
-            for other in self.endpoints.iter_mut().flatten() {
-                other.downlink.remove(place);
+            let Some(mut gone) = self.sources[place].take() else {
+                continue;
+            };
+            for (receiver, other) in self.endpoints.iter_mut().enumerate() {
+                let Some(other) = other else { continue };
+                let last = gone.outputs.remove(receiver);
+                other.downlink.retire(place, gone.primary(), last);
                 other.granted.remove(&place);
                 let before = other.forwarded.len();
                 other.forwarded.retain(|forwarded| *forwarded != place);
@@ -141,15 +148,16 @@ impl Conference {
         if !self.knows(turn.now, receiver, place) {
             return;
         }
-        if let Some(placed) = &self.sources[place]
+        if let Some(placed) = &mut self.sources[place]
             && !placed.is_video()
             && placed.owner != receiver
             && let Some(endpoint) = &mut self.endpoints[receiver]
         {
             let wanted = endpoint.audio.wants(&placed.source.name.0);
-            endpoint
-                .downlink
-                .set_audio(place, placed.primary(), wanted, turn.counters);
+            let stream = (placed.primary(), wanted);
+            placed
+                .outputs
+                .set_audio(receiver, &endpoint.downlink, stream, turn.counters);
         }
     }
 
@@ -262,6 +270,7 @@ fn placed(turn: &Turn<'_>, owner: usize, source: Source, here: bool) -> Placed {
     };
     Placed {
         owner,
+        outputs: Outputs::new(source.media_type, source.encodings[0].primary),
         source,
         signalled: turn.now,
         layers: LayerList {

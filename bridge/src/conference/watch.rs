@@ -87,7 +87,6 @@ impl Conference {
                 continue;
             };
             endpoint.uplink.tidy(turn.now, turn.counters);
-            endpoint.downlink.tidy(turn.now);
             let waiting = endpoint.connected.is_some_and(|connected| {
                 turn.now.saturating_duration_since(connected) >= CHANNEL_EXPECTED
             });
@@ -102,6 +101,7 @@ impl Conference {
             }
         }
         for placed in self.sources.iter_mut().flatten() {
+            placed.outputs.tidy(turn.now);
             if let Ties::Elsewhere { stores, .. } = &mut placed.ties {
                 stores.iter_mut().for_each(|store| store.tidy(turn.now));
             }

@@ -42,6 +42,17 @@ impl EncodingChoice {
         self.current == self.target && self.current.is_some_and(|current| current != encoding)
     }
 
+    /// Whether it will decide as another one does.
+    pub(super) fn is_as(&self, other: &Self, now: Instant) -> bool {
+        let group = |choice: &Self| {
+            let began = choice.key_group?;
+            (now.saturating_duration_since(began) <= KEY_GROUP).then_some(began)
+        };
+        (self.current, self.target, self.needs_keyframe)
+            == (other.current, other.target, other.needs_keyframe)
+            && group(self) == group(other)
+    }
+
     /// Nothing is wanted.
     pub(super) fn suspend(&mut self) {
         self.current = None;

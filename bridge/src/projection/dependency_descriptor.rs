@@ -8,17 +8,20 @@
 //! A target is left at a frame that switches to the new one and whose
 //! references were all forwarded, else at a key frame.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use super::choice::Verdict;
 use super::frames::{After, Frames, Place, Remembered, Sight};
-use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
+use super::shift::Numbered;
+use super::{CodecRewrite, CodecShift, Common, IncomingVideo, LayerIndex, Output, Rewrite};
 use crate::rtp::dependency_descriptor::{
     DdFrame, DescriptorRewrite, Dti, MAX_TEMPLATES, Structure,
 };
 
 /// What a frame is remembered by.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layer {
     /// In a chain that protects the target wanted when it came.
     base: bool,
@@ -39,11 +42,40 @@ pub(super) struct FrameNumbers {
     retargeted: bool,
 }
 
+impl Numbered for FrameNumbers {
+    fn shift_from(&self, base: &Self) -> Option<CodecShift> {
+        let same = (self.decode_target, self.retargeted) == (base.decode_target, base.retargeted);
+        same.then(|| CodecShift {
+            number: self.frame_delta.wrapping_sub(base.frame_delta),
+            layer: template_shift(self.template_delta, base.template_delta),
+        })
+    }
+}
+
+/// From one template id, or distance of them, to another.
+fn template_shift(own: u8, base: u8) -> u8 {
+    own.wrapping_sub(base) % MAX_TEMPLATES as u8
+}
+
 /// Where frame numbers and template ids go on after another codec was in use.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Next {
     frame_number: u16,
     template_id: u8,
+}
+
+impl Next {
+    /// From where another receiver goes on to where this one does.
+    pub(super) fn shift_from(own: Option<Self>, base: Option<Self>) -> Option<CodecShift> {
+        match (own, base) {
+            (None, None) => Some(CodecShift::default()),
+            (Some(own), Some(base)) => Some(CodecShift {
+                number: own.frame_number.wrapping_sub(base.frame_number),
+                layer: template_shift(own.template_id, base.template_id),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// The frames of a source, and what one receiver gets of them.
@@ -66,6 +98,14 @@ impl Dd {
             next_template_id: resumed.map_or(0, |next| next.template_id),
             resumed,
         }
+    }
+
+    /// As [`super::Projection::shift_from`].
+    pub(super) fn shift_from(&self, base: &Self, now: Instant) -> Option<Common> {
+        let common = self.frames.shift_from(&base.frames, now)?;
+        let templates = template_shift(self.next_template_id, base.next_template_id);
+        let same = self.decode_target == base.decode_target && templates == common.codec.layer;
+        same.then_some(common)
     }
 
     /// Where to go on, if anything was ever forwarded.

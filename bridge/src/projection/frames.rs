@@ -12,9 +12,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::Output;
 use super::choice::EncodingChoice;
 use super::recent::Recent;
+use super::shift::Numbered;
+use super::{CodecShift, Common, Output};
 use crate::rtp::PacketIndex;
 
 /// Most frames remembered of an encoding, and the largest step of pictures that
@@ -36,7 +37,7 @@ const MAX_LEAD: i32 = 2 * 90_000;
 const FIRST_ID: u64 = 1 << 32;
 
 /// What a codec remembers of a frame: all that it decides by.
-pub(super) trait Remembered: Copy {
+pub(super) trait Remembered: Copy + PartialEq {
     /// How far apart the ids of consecutive pictures are.
     const IDS: u32 = 1;
 
@@ -100,6 +101,16 @@ pub(super) enum After<M> {
     Switch { id: u32, numbers: M },
     /// Nothing.
     Nothing,
+}
+
+impl<M: Numbered> Numbers<M> {
+    /// From those of another receiver to these.
+    fn shift_from(&self, base: &Self) -> Option<(u64, u32, CodecShift)> {
+        let codec = self.codec.shift_from(&base.codec)?;
+        let sequence = self.sequence_delta.wrapping_sub(base.sequence_delta);
+        let timestamp = self.timestamp_delta.wrapping_sub(base.timestamp_delta);
+        Some((sequence, timestamp, codec))
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -350,6 +361,52 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
             map.passed = index.max(map.passed);
         }
         passes
+    }
+
+    /// As [`super::Projection::shift_from`]: whether all that is remembered of
+    /// the encoding in use is the same. Of the others nothing is left that
+    /// matters, but latecomers to what was given before.
+    pub(super) fn shift_from(&self, base: &Self, now: Instant) -> Option<Common>
+    where
+        M: Numbered,
+    {
+        let encoding = self.choice.current()?;
+        let map = |frames: &'_ Self| frames.maps.iter().position(|m| m.encoding == encoding);
+        let (own, other) = (&self.maps[map(self)?], &base.maps[map(base)?]);
+        let (newest, newest_of_base) = (self.newest?, base.newest?);
+        let shift = newest.numbers.shift_from(&newest_of_base.numbers)?;
+        let same = self.choice.is_as(&base.choice, now)
+            && !self.interrupted
+            && !base.interrupted
+            && newest.encoding == encoding
+            && newest_of_base.encoding == encoding
+            && newest.id == newest_of_base.id
+            && own.accepted == other.accepted
+            && own.frames.len() == other.frames.len();
+        if !same {
+            return None;
+        }
+        let mut since = None;
+        for at in 0..own.frames.len() {
+            let (frame, of_base) = (&own.frames[at], &other.frames[at]);
+            if !frame.is_as(of_base) {
+                return None;
+            }
+            match (&frame.numbers, &of_base.numbers) {
+                (None, None) => {}
+                (Some(own), Some(base)) if own.shift_from(base)? == shift => {
+                    since.get_or_insert(base.index(frame.first));
+                }
+                _ => return None,
+            }
+        }
+        let (sequence, timestamp, codec) = shift;
+        Some(Common {
+            sequence,
+            timestamp,
+            codec,
+            since: since?,
+        })
     }
 
     fn map_of(&mut self, encoding: u8) -> usize {
@@ -617,6 +674,16 @@ impl<C: Remembered, M: Copy> Frames<C, M> {
             return None;
         }
         Some(numbers)
+    }
+}
+
+impl<C: PartialEq, M> Frame<C, M> {
+    /// Whether it is the same but for its numbers.
+    fn is_as(&self, other: &Self) -> bool {
+        (self.id, self.timestamp, self.first, self.last)
+            == (other.id, other.timestamp, other.first, other.last)
+            && (self.starts, self.ends, self.closed) == (other.starts, other.ends, other.closed)
+            && self.codec == other.codec
     }
 }
 

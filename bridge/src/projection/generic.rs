@@ -6,11 +6,12 @@
 //! such stretch is remembered for as long as its latecomers may come.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::choice::{EncodingChoice, Verdict};
-use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
+use super::{CodecRewrite, CodecShift, Common, IncomingVideo, LayerIndex, Output, Rewrite};
 use crate::rtp::{PacketIndex, PayloadType};
 
 /// Most stretches remembered.
@@ -57,6 +58,35 @@ impl Generic {
         (newest.encoding == encoding && !newest.closed).then_some(newest.timestamp_delta)
     }
 
+    /// Notes that packets come while the source is not wanted.
+    pub(super) fn suspend(&mut self) {
+        self.choice.suspend();
+        self.close();
+    }
+
+    /// As [`super::Projection::shift_from`].
+    pub(super) fn shift_from(&self, base: &Self, now: Instant) -> Option<Common> {
+        let (own, other) = (self.stretches.back()?, base.stretches.back()?);
+        let same = self.payload_type == base.payload_type
+            && self.choice.is_as(&base.choice, now)
+            && !own.closed
+            && !other.closed
+            && own.encoding == other.encoding
+            && own.last == other.last
+            && own.timestamp == other.timestamp;
+        same.then(|| Common {
+            sequence: own.sequence_delta.wrapping_sub(other.sequence_delta),
+            timestamp: own.timestamp_delta.wrapping_sub(other.timestamp_delta),
+            codec: CodecShift::default(),
+            since: PacketIndex(
+                own.first
+                    .max(other.first)
+                    .0
+                    .wrapping_add(other.sequence_delta),
+            ),
+        })
+    }
+
     pub(super) fn project(
         &mut self,
         packet: &IncomingVideo<'_>,
@@ -66,8 +96,7 @@ impl Generic {
         output: &mut Output,
     ) -> Option<Rewrite> {
         let Some(target) = target else {
-            self.choice.suspend();
-            self.close();
+            self.suspend();
             return None;
         };
         self.choice.aim(target.encoding());

@@ -13,7 +13,8 @@
 //! [`generic`] forwards whole encodings. They share [`choice`] (which encoding) and
 //! [`frames`] (numbering with lost, late and withheld frames, each remembered in
 //! a [`recent`] row). [`write`] makes
-//! the outgoing packet. All state is plain data.
+//! the outgoing packet, [`shift`] lets receivers share a projection. All state is
+//! plain data.
 //!
 //! Elsewhere: which layer to aim for (`allocation`), resending (`send`).
 
@@ -22,6 +23,7 @@ mod dependency_descriptor;
 mod frames;
 mod generic;
 mod recent;
+mod shift;
 mod vp8;
 mod vp9;
 mod write;
@@ -36,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::rtp::dependency_descriptor::{DdFrame, DescriptorRewrite};
 use crate::rtp::{PacketIndex, PayloadType, Ssrc, vp8 as vp8_payload, vp9 as vp9_payload};
 
+pub use shift::{CodecShift, Shift};
 pub use write::{EgressExtensions, IdSet, RtxHeader, write_packet, write_rtx};
 
 /// Most encodings of a source. Signalled simulcast has three.
@@ -240,6 +243,28 @@ impl Context {
         }
     }
 
+    /// Notes the newest packet of an encoding that came while the source was not
+    /// wanted.
+    fn suspend(&mut self, encoding: u8, index: PacketIndex) {
+        match self {
+            Self::Vp8(vp8) => vp8.frames.suspend(encoding, index),
+            Self::Vp9(vp9) => vp9.frames.suspend(encoding, index),
+            Self::Dd(dd) => dd.frames.suspend(encoding, index),
+            Self::Generic(generic) => generic.suspend(),
+        }
+    }
+
+    /// As [`Projection::shift_from`], of what the codec in use has.
+    fn shift_from(&self, base: &Self, now: Instant) -> Option<Common> {
+        match (self, base) {
+            (Self::Vp8(own), Self::Vp8(base)) => own.frames.shift_from(&base.frames, now),
+            (Self::Vp9(own), Self::Vp9(base)) => own.shift_from(base, now),
+            (Self::Dd(own), Self::Dd(base)) => own.shift_from(base, now),
+            (Self::Generic(own), Self::Generic(base)) => own.shift_from(base, now),
+            _ => None,
+        }
+    }
+
     fn choice(&mut self) -> &mut choice::EncodingChoice {
         match self {
             Self::Vp8(vp8) => &mut vp8.frames.choice,
@@ -250,7 +275,18 @@ impl Context {
     }
 }
 
-/// What one receiver gets of one video source.
+/// How far two receivers are apart, and from where on.
+#[derive(Clone, Copy, Debug)]
+struct Common {
+    sequence: u64,
+    timestamp: u32,
+    codec: CodecShift,
+    /// The lowest index, as the one sees it from whom the distance is measured,
+    /// from which on both were given the same.
+    since: PacketIndex,
+}
+
+/// What one receiver gets of one video source, or several who get the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Projection {
     target: Option<LayerIndex>,
@@ -261,6 +297,8 @@ pub struct Projection {
     descriptor_numbers: Option<dependency_descriptor::Next>,
     /// The newest packet of each encoding that `context` has seen.
     newest: [PacketIndex; MAX_ENCODINGS as usize],
+    /// How often another codec came into use.
+    codec_changes: u32,
 }
 
 impl Projection {
@@ -277,7 +315,22 @@ impl Projection {
             context: None,
             descriptor_numbers: None,
             newest: [PacketIndex(0); MAX_ENCODINGS as usize],
+            codec_changes: 0,
         }
+    }
+
+    /// The index given to the first packet.
+    pub const FIRST: PacketIndex = PacketIndex(2);
+
+    /// The highest index given so far, below [`Self::FIRST`] before the first.
+    pub fn highest(&self) -> PacketIndex {
+        self.output.highest
+    }
+
+    /// How often the source has changed its codec. With each change the numbers
+    /// of pictures begin anew, as they are received.
+    pub fn codec_changes(&self) -> u32 {
+        self.codec_changes
     }
 
     /// The SSRC under which the receiver gets the source.
@@ -292,6 +345,51 @@ impl Projection {
         if let (Some(target), Some(context)) = (target, &mut self.context) {
             context.choice().aim(target.encoding());
         }
+    }
+
+    /// The source was suspended and is wanted again; `newest` are the newest
+    /// packets that came of each encoding, seen here or not.
+    pub fn resume(&mut self, newest: &[PacketIndex; MAX_ENCODINGS as usize]) {
+        for (encoding, (seen, newest)) in (0..).zip(self.newest.iter_mut().zip(newest)) {
+            if *seen < *newest
+                && let Some(context) = &mut self.context
+            {
+                *seen = *newest;
+                context.suspend(encoding, *newest);
+            }
+        }
+    }
+
+    /// Whether from now on whatever comes makes of this projection what it makes
+    /// of `base`, but for the distance between their numbers. Answers that, and
+    /// the index of `base` from which on it was so already: what comes late of
+    /// before is not common.
+    pub fn shift_from(&self, base: &Self, now: Instant) -> Option<(Shift, PacketIndex)> {
+        let (context, other) = (self.context.as_ref()?, base.context.as_ref()?);
+        let common = context.shift_from(other, now)?;
+        let (output, of_base) = (&self.output, &base.output);
+        let same = self.target == base.target
+            && output.ssrc == of_base.ssrc
+            && output.highest.0.wrapping_sub(of_base.highest.0) == common.sequence
+            && output.timestamp.wrapping_sub(of_base.timestamp) == common.timestamp
+            && output.created == of_base.created;
+        let (pictures, descriptors) = match context {
+            Context::Dd(_) => (CodecShift::default(), common.codec),
+            _ => (
+                common.codec,
+                dependency_descriptor::Next::shift_from(
+                    self.descriptor_numbers,
+                    base.descriptor_numbers,
+                )?,
+            ),
+        };
+        let shift = Shift {
+            index: common.sequence,
+            timestamp: common.timestamp,
+            pictures,
+            descriptors,
+        };
+        same.then_some((shift, common.since))
     }
 
     /// The best layer the receiver shall get.
@@ -329,6 +427,7 @@ impl Projection {
     }
 
     fn change_codec(&mut self, packet: &IncomingVideo<'_>) {
+        self.codec_changes += 1;
         if let Some(Context::Dd(dd)) = &self.context {
             self.descriptor_numbers = dd.next();
         }

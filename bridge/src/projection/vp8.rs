@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::Verdict;
 use super::frames::{After, Frames, Place, Remembered, Sight};
-use super::{CodecRewrite, IncomingVideo, LayerIndex, Output, Rewrite};
+use super::shift::Numbered;
+use super::{CodecRewrite, CodecShift, IncomingVideo, LayerIndex, Output, Rewrite};
 use crate::rtp::vp8::Descriptor;
 
 /// What a VP8 frame is decided by.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Picture {
     key: bool,
     temporal_id: u8,
@@ -32,6 +33,16 @@ pub(super) struct PictureNumbers {
     tl0_pic_idx: u8,
     /// From received to sent TL0PICIDX, modulo 2^8.
     tl0_delta: u8,
+}
+
+impl Numbered for PictureNumbers {
+    fn shift_from(&self, base: &Self) -> Option<CodecShift> {
+        let layer = self.tl0_delta.wrapping_sub(base.tl0_delta);
+        (self.tl0_pic_idx.wrapping_sub(base.tl0_pic_idx) == layer).then(|| CodecShift {
+            number: self.picture_id.wrapping_sub(base.picture_id) & 0x7fff,
+            layer,
+        })
+    }
 }
 
 /// The VP8 frames of a source, and what one receiver gets of them.

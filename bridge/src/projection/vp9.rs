@@ -16,11 +16,16 @@
 //! distances, and so a gap where a picture is withheld: references and picture
 //! groups count in them.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use super::choice::Verdict;
 use super::frames::{After, Frames, Place, Remembered, Sight};
-use super::{CodecRewrite, IncomingVideo, LayerIndex, MAX_ENCODINGS, Output, Rewrite};
+use super::shift::Numbered;
+use super::{
+    CodecRewrite, CodecShift, Common, IncomingVideo, LayerIndex, MAX_ENCODINGS, Output, Rewrite,
+};
 use crate::rtp::PacketIndex;
 use crate::rtp::vp9::{Descriptor, MAX_SPATIAL_LAYERS};
 
@@ -28,7 +33,7 @@ use crate::rtp::vp9::{Descriptor, MAX_SPATIAL_LAYERS};
 const SPATIAL_BITS: u32 = MAX_SPATIAL_LAYERS.ilog2();
 
 /// What a frame is decided by.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LayerFrame {
     spatial_id: u8,
     temporal_id: u8,
@@ -60,8 +65,20 @@ pub(super) struct PictureNumbers {
     highest: u8,
 }
 
+impl Numbered for PictureNumbers {
+    fn shift_from(&self, base: &Self) -> Option<CodecShift> {
+        let layer = self.tl0_delta.wrapping_sub(base.tl0_delta);
+        let same = self.tl0_pic_idx.wrapping_sub(base.tl0_pic_idx) == layer
+            && self.highest == base.highest;
+        same.then(|| CodecShift {
+            number: self.picture_delta.wrapping_sub(base.picture_delta) & 0x7fff,
+            layer,
+        })
+    }
+}
+
 /// What is known of an encoding's layers.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
     /// Number of spatial layers: by its structure, or else as many as were
     /// seen; 0 before the first packet.
@@ -80,6 +97,13 @@ pub(super) struct Vp9 {
 }
 
 impl Vp9 {
+    /// As [`super::Projection::shift_from`].
+    pub(super) fn shift_from(&self, base: &Self, now: Instant) -> Option<Common> {
+        let same = self.known == base.known && self.spatial_id == base.spatial_id;
+        let common = self.frames.shift_from(&base.frames, now);
+        common.filter(|_| same)
+    }
+
     pub(super) fn project(
         &mut self,
         packet: &IncomingVideo<'_>,

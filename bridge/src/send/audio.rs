@@ -44,9 +44,9 @@ impl AudioOutput {
         }
     }
 
-    /// Its SSRC and the last index used under it.
-    pub fn last_used(&self) -> (Ssrc, Option<PacketIndex>) {
-        (self.ssrc, self.highest.or(self.floor))
+    /// The last index used under its SSRC.
+    pub fn last_used(&self) -> Option<PacketIndex> {
+        self.highest.or(self.floor)
     }
 
     /// The index for the receiver. The first lies in the lower half of the
@@ -65,7 +65,8 @@ impl AudioOutput {
         (!before).then_some(placed)
     }
 
-    pub(super) fn send(
+    /// Sends a packet. `red`: it is redundant audio.
+    pub fn send(
         &mut self,
         index: PacketIndex,
         packet: &RtpPacket<'_>,

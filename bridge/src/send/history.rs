@@ -1,8 +1,6 @@
-//! What a receiver was sent of a source: for each number it saw, which received
-//! packet it was and how that was rewritten.
-//!
-//! There is one for each receiver of each source, so it is kept small: a ring
-//! that grows until it holds what a second brings.
+//! What was sent of a source: for each number that receivers saw, which received
+//! packet it was and how that was rewritten. A ring that grows until it holds
+//! what a second brings.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +19,7 @@ pub struct SentPacket {
     /// Where the received packet is; of the index the low 32 bits count.
     pub encoding: u8,
     pub stored: PacketIndex,
-    /// When it was last sent.
+    /// When it was sent first.
     pub at: Instant,
 }
 
@@ -39,7 +37,7 @@ struct Slot {
 }
 
 /// A ring of sent packets.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     slots: Vec<Option<Slot>>,
     /// When the first packet was sent.
@@ -94,16 +92,6 @@ impl History {
             stored: PacketIndex(slot.stored.into()),
             at: self.origin? + Duration::from_millis(slot.at.into()),
         })
-    }
-
-    /// The packet with this index was sent again.
-    pub fn resent(&mut self, index: PacketIndex, at: Instant) {
-        let index = index.0 as u32;
-        if let (Some(origin), Some(Some(slot))) = (self.origin, self.slot_mut(index))
-            && slot.index == index
-        {
-            slot.at = millis(at, origin);
-        }
     }
 
     /// Gives the memory back if nothing was sent for long.
@@ -171,7 +159,7 @@ mod tests {
             }
             assert_eq!(history.slots.len(), slots);
             for n in 0..2000 {
-                let mut sent = packet(start, n, every);
+                let sent = packet(start, n, every);
                 let number = sent.rewrite.index.sequence_number();
                 let found = history.find(SSRC, number).map(|mut found| {
                     // Milliseconds are what is kept of the time.
@@ -181,8 +169,6 @@ mod tests {
                 });
                 let kept = n >= 2000 - slots as u64;
                 assert_eq!(found, kept.then_some(sent));
-                sent.at += Duration::from_secs(1);
-                history.resent(sent.rewrite.index, sent.at);
             }
             history.tidy(start + every * 1999 + IDLE);
             assert!(history.slots.is_empty());

@@ -1,5 +1,4 @@
-//! One receiver: what it is sent of each source, and how it can get a packet
-//! again.
+//! What receivers are sent of each source, and how they can get a packet again.
 //!
 //! Packets are written once, into the outbox, and sealed there. A packet index
 //! is never given twice under one SSRC: a source that leaves and comes back
@@ -7,25 +6,27 @@
 
 pub mod audio;
 pub mod history;
+pub mod rendition;
 pub mod reports;
-pub mod video;
+mod video;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use audio::AudioOutput;
+use rendition::{Renditions, View};
 use reports::SentReports;
-use video::VideoOutput;
+use video::Repeats;
 
-use crate::command::Encoding;
+use crate::command::{Encoding, MediaType};
 use crate::formats::Formats;
 use crate::outbox::Outbox;
-use crate::projection::{IncomingVideo, Projection};
+use crate::projection::{EgressExtensions, LayerIndex};
 use crate::rtcp;
 use crate::rtcp::report::{ReportBlock, SenderInfo, write_sender_report};
 use crate::rtcp::transport_cc::TransportFeedback;
-use crate::rtp::{PacketIndex, RtpPacket, Ssrc};
+use crate::rtp::{PacketIndex, Ssrc};
 use crate::stats::{Counters, DropCause};
 use crate::transport::srtp;
 
@@ -51,7 +52,7 @@ pub struct Wire<'a> {
 
 impl Wire<'_> {
     /// Sends RTP that `write` appends, under this index.
-    fn rtp(&mut self, index: PacketIndex, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    pub fn rtp(&mut self, index: PacketIndex, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let (srtp, counters) = (&mut *self.srtp, &mut *self.counters);
         self.outbox.write(self.from, self.to, |arena, start| {
             write(arena);
@@ -95,7 +96,7 @@ impl Wire<'_> {
 
 /// What was sent under one SSRC, as sender reports tell it, and what the
 /// receiver says of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sent {
     pub packets: u32,
     pub octets: u32,
@@ -104,7 +105,8 @@ pub struct Sent {
 }
 
 impl Sent {
-    fn count(&mut self, payload: usize) {
+    /// A packet with so many octets of payload was sent.
+    pub fn count(&mut self, payload: usize) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload as u32);
     }
@@ -123,11 +125,129 @@ impl Sent {
     }
 }
 
-/// What a receiver gets of one source.
+/// All that the receivers of a part of a conference get of one source. What one
+/// packet needs lies together: it is for most of them.
 #[derive(Debug)]
-enum Output {
-    Audio(AudioOutput),
-    Video(Box<VideoOutput>),
+pub enum Outputs {
+    /// By the receiver's place in the conference.
+    Audio(Vec<Option<AudioOutput>>),
+    Video(Renditions),
+}
+
+impl Outputs {
+    /// Nobody gets anything yet.
+    pub fn new(media_type: MediaType, primary: Ssrc) -> Self {
+        match media_type {
+            MediaType::Audio => Self::Audio(Vec::new()),
+            MediaType::Video => Self::Video(Renditions::new(primary)),
+        }
+    }
+
+    /// What was sent to a receiver.
+    pub fn sent(&self, slot: usize) -> Option<&Sent> {
+        match self {
+            Self::Audio(outputs) => Some(&outputs.get(slot)?.as_ref()?.sent),
+            Self::Video(renditions) => {
+                let seat = renditions.recipient(slot)?;
+                Some(&seat.sent)
+            }
+        }
+    }
+
+    fn sent_mut(&mut self, slot: usize) -> Option<&mut Sent> {
+        match self {
+            Self::Audio(outputs) => Some(&mut outputs.get_mut(slot)?.as_mut()?.sent),
+            Self::Video(renditions) => renditions.sent_mut(slot),
+        }
+    }
+
+    /// A source as a receiver gets it, if it is of video.
+    pub fn view(&self, slot: usize) -> Option<View<'_>> {
+        match self {
+            Self::Audio(_) => None,
+            Self::Video(renditions) => renditions.view(slot),
+        }
+    }
+
+    /// Whether any receiver is, or was, to get video of it.
+    pub fn follows_video(&self) -> bool {
+        matches!(self, Self::Video(renditions) if renditions.any())
+    }
+
+    /// A receiver is gone, or the source is. The last index used between them.
+    pub fn remove(&mut self, slot: usize) -> Option<PacketIndex> {
+        match self {
+            Self::Audio(outputs) => outputs.get_mut(slot)?.take()?.last_used(),
+            Self::Video(renditions) => renditions.remove(slot),
+        }
+    }
+
+    /// Lets a receiver have an audio source, or changes whether it is wanted.
+    pub fn set_audio(
+        &mut self,
+        slot: usize,
+        receiver: &Downlink,
+        (ssrc, wanted): (Ssrc, bool),
+        counters: &mut Counters,
+    ) {
+        let Self::Audio(outputs) = self else { return };
+        if outputs.len() <= slot {
+            outputs.resize_with(slot + 1, || None);
+        }
+        if let Some(audio) = &mut outputs[slot] {
+            audio.wanted = wanted;
+        } else if let Some(last) = receiver.begin(ssrc, counters) {
+            outputs[slot] = Some(AudioOutput::new(ssrc, wanted, last));
+        }
+    }
+
+    /// Lets a receiver have a video source up to a layer; `place` is the
+    /// source's. Whether it can.
+    pub fn set_video(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        receiver: &mut Downlink,
+        (place, encoding): (usize, Encoding),
+        target: LayerIndex,
+        counters: &mut Counters,
+    ) -> bool {
+        let Self::Video(renditions) = self else {
+            return false;
+        };
+        if renditions.has(slot) {
+            renditions.aim(now, slot, Some(target));
+            return true;
+        }
+        let last = receiver.begin_video(place, encoding, counters);
+        if let Some(last) = last {
+            renditions.add(now, slot, target, last);
+        }
+        last.is_some()
+    }
+
+    /// A receiver does not get a video source for now.
+    pub fn suspend(&mut self, now: Instant, slot: usize) {
+        if let Self::Video(renditions) = self {
+            renditions.aim(now, slot, None);
+        }
+    }
+
+    /// Whether to ask for a key frame now for a receiver; then it counts as asked
+    /// for.
+    pub fn wants_keyframe(&mut self, now: Instant, slot: usize) -> bool {
+        match self {
+            Self::Audio(_) => false,
+            Self::Video(renditions) => renditions.wants_keyframe(now, slot),
+        }
+    }
+
+    /// Gives back what idle outputs hold.
+    pub fn tidy(&mut self, now: Instant) {
+        if let Self::Video(renditions) = self {
+            renditions.tidy(now);
+        }
+    }
 }
 
 /// Numbers packets for transport-wide congestion control, from 1.
@@ -152,19 +272,11 @@ impl Tagger {
     }
 }
 
-/// What became of a video packet for this receiver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    pub sent: bool,
-    /// The receiver cannot go on without a key frame, and it is time to ask.
-    pub wants_keyframe: bool,
-}
-
-/// All that goes to one receiver.
+/// What one receiver has in common for all sources that it gets.
 #[derive(Debug)]
 pub struct Downlink {
-    /// By the source's place in the conference.
-    outputs: Vec<Option<Output>>,
+    /// What was sent again, by the source's place in the conference.
+    repeats: BTreeMap<usize, Repeats>,
     /// The last index used under each SSRC whose output is gone.
     used: BTreeMap<Ssrc, PacketIndex>,
     tagger: Tagger,
@@ -178,7 +290,7 @@ impl Downlink {
     /// Nothing is sent yet.
     pub fn new(now: Instant) -> Self {
         Self {
-            outputs: Vec::new(),
+            repeats: BTreeMap::new(),
             used: BTreeMap::new(),
             tagger: Tagger::default(),
             reports: SentReports::default(),
@@ -192,82 +304,17 @@ impl Downlink {
         self.reports.round_trip
     }
 
-    /// Begins to send an audio source, or changes whether it is wanted.
-    pub fn set_audio(&mut self, slot: usize, ssrc: Ssrc, wanted: bool, counters: &mut Counters) {
-        if let Some(Output::Audio(audio)) = self.outputs.get_mut(slot).and_then(Option::as_mut) {
-            audio.wanted = wanted;
-        } else if let Some(last) = self.begin(ssrc, counters) {
-            self.put(slot, Output::Audio(AudioOutput::new(ssrc, wanted, last)));
-        }
-    }
-
-    /// What is sent of a video source; made at the first call.
-    pub fn video_mut(
-        &mut self,
-        slot: usize,
-        encoding: Encoding,
-        counters: &mut Counters,
-    ) -> Option<&mut VideoOutput> {
-        if !matches!(self.outputs.get(slot), Some(Some(Output::Video(_)))) {
-            let last = self.begin(encoding.primary, counters)?;
-            let rtx = match encoding.rtx {
-                Some(ssrc) => Some((ssrc, self.begin(ssrc, counters)?)),
-                None => None,
-            };
-            let output = VideoOutput::new(encoding.primary, last, rtx);
-            self.put(slot, Output::Video(Box::new(output)));
-        }
-        self.existing_video_mut(slot)
-    }
-
-    /// What is sent of a video source, if anything ever was to be.
-    pub fn existing_video_mut(&mut self, slot: usize) -> Option<&mut VideoOutput> {
-        match self.outputs.get_mut(slot)?.as_mut()? {
-            Output::Video(video) => Some(video),
-            Output::Audio(_) => None,
-        }
-    }
-
-    /// What was sent of a source, if anything ever was to be.
-    pub fn sent(&self, slot: usize) -> Option<&Sent> {
-        match self.outputs.get(slot)?.as_ref()? {
-            Output::Audio(audio) => Some(&audio.sent),
-            Output::Video(video) => Some(&video.sent),
-        }
-    }
-
-    /// The projection of a video source, if anything ever was to be sent of it.
-    pub fn projection(&self, slot: usize) -> Option<&Projection> {
-        match self.outputs.get(slot)?.as_ref()? {
-            Output::Video(video) => Some(&video.projection),
-            Output::Audio(_) => None,
-        }
-    }
-
-    /// Whether a video source was ever to be sent. Then its packets have to pass
-    /// by here even while it is suspended, so that it is known where it may go on.
-    pub fn follows_video(&self, slot: usize) -> bool {
-        matches!(self.outputs.get(slot), Some(Some(Output::Video(_))))
-    }
-
-    /// A source is gone.
-    pub fn remove(&mut self, slot: usize) {
-        let output = self.outputs.get_mut(slot).and_then(Option::take);
-        let mut retire = |(ssrc, last): (Ssrc, Option<PacketIndex>)| {
-            if let Some(last) = last {
-                self.used.insert(ssrc, last);
-            }
-        };
-        match output {
-            Some(Output::Audio(audio)) => retire(audio.last_used()),
-            Some(Output::Video(video)) => video.last_used().into_iter().for_each(retire),
-            None => {}
-        }
+    /// A source is gone. `last` is the last index used of it.
+    pub fn retire(&mut self, place: usize, primary: Ssrc, last: Option<PacketIndex>) {
+        let repeats = self.repeats.remove(&place);
+        let rtx = repeats.and_then(|repeats| repeats.last_used());
+        self.used.extend(last.map(|last| (primary, last)));
+        self.used.extend(rtx);
     }
 
     /// The last index used under an SSRC so far; `None` if no more SSRCs can be
     /// kept track of.
-    fn begin(&mut self, ssrc: Ssrc, counters: &mut Counters) -> Option<Option<PacketIndex>> {
+    fn begin(&self, ssrc: Ssrc, counters: &mut Counters) -> Option<Option<PacketIndex>> {
         let last = self.used.get(&ssrc).copied();
         if last.is_none() && self.used.len() >= MAX_USED {
             counters.drops[DropCause::TooManySsrcs] += 1;
@@ -276,66 +323,49 @@ impl Downlink {
         Some(last)
     }
 
-    fn put(&mut self, slot: usize, output: Output) {
-        if self.outputs.len() <= slot {
-            self.outputs.resize_with(slot + 1, || None);
-        }
-        self.outputs[slot] = Some(output);
-    }
-
-    /// Sends an audio packet, if this receiver wants its source. `red`: it is
-    /// redundant audio.
-    pub fn send_audio(
+    /// As [`Self::begin`], of a video source with its retransmissions.
+    fn begin_video(
         &mut self,
-        slot: usize,
-        index: PacketIndex,
-        (packet, red): (&RtpPacket<'_>, bool),
-        formats: &Formats,
-        wire: &mut Wire<'_>,
-    ) {
-        if let Some(Some(Output::Audio(audio))) = self.outputs.get_mut(slot)
-            && audio.wanted
-            && formats.audio
-        {
-            audio.send(index, packet, red, formats, wire);
-        }
-    }
-
-    /// Sends a video packet, if the layer this receiver is to get needs it.
-    pub fn send_video(
-        &mut self,
-        slot: usize,
-        incoming: &IncomingVideo<'_>,
-        stored: PacketIndex,
-        packet: &RtpPacket<'_>,
-        formats: &Formats,
-        wire: &mut Wire<'_>,
-    ) -> Forwarded {
-        let Some(Some(Output::Video(video))) = self.outputs.get_mut(slot) else {
-            return Forwarded::default();
+        place: usize,
+        encoding: Encoding,
+        counters: &mut Counters,
+    ) -> Option<Option<PacketIndex>> {
+        let last = self.begin(encoding.primary, counters)?;
+        let rtx = match encoding.rtx {
+            Some(ssrc) => Some((ssrc, self.begin(ssrc, counters)?)),
+            None => None,
         };
-        let tagging = Tagging {
+        self.repeats.insert(place, Repeats::new(rtx));
+        Some(last)
+    }
+
+    /// What else a video packet to this receiver leaves with.
+    pub fn extensions(&mut self, now: Instant, formats: &Formats) -> EgressExtensions {
+        self.tagging(now, formats).extensions()
+    }
+
+    fn tagging<'a>(&'a mut self, now: Instant, formats: &'a Formats) -> Tagging<'a> {
+        Tagging {
             formats,
             tagger: &mut self.tagger,
             origin: self.origin,
-            now: incoming.arrival,
-        };
-        video.send(incoming, stored, packet, tagging, wire)
+            now,
+        }
     }
 
-    /// Answers a request for retransmission. `stored` finds a received packet by
-    /// encoding and index.
+    /// Answers a request for retransmission of what is at `place`, `source` to
+    /// this receiver. `stored` finds a received packet by encoding and index.
     pub fn resend<'a>(
         &mut self,
         now: Instant,
-        slot: usize,
+        (place, source): (usize, Option<View<'_>>),
         numbers: impl Iterator<Item = u16>,
         stored: impl Fn(u8, PacketIndex) -> Option<&'a [u8]>,
         formats: &Formats,
         wire: &mut Wire<'_>,
     ) {
         let round_trip = self.reports.round_trip;
-        let Some(Some(Output::Video(video))) = self.outputs.get_mut(slot) else {
+        let (Some(source), Some(repeats)) = (source, self.repeats.get_mut(&place)) else {
             wire.counters.drops[DropCause::NotInCache] += numbers.count() as u64;
             return;
         };
@@ -346,34 +376,36 @@ impl Downlink {
                 origin: self.origin,
                 now,
             };
-            if let Err(cause) = video.resend(number, round_trip, &stored, tagging, wire) {
+            let done = repeats.resend(source, number, round_trip, &stored, tagging, wire);
+            if let Err(cause) = done {
                 wire.counters.drops[cause] += 1;
             }
         }
     }
 
     /// Passes a sender report on with this receiver's counts, if it gets what
-    /// the report is about.
+    /// the report is about; `slot` is the receiver's place in the conference.
     pub fn send_report(
         &mut self,
         now: Instant,
-        slot: usize,
+        (outputs, slot): (&Outputs, usize),
         encoding: u8,
         info: &SenderInfo,
         wire: &mut Wire<'_>,
     ) {
-        let (ssrc, timestamp, sent) = match self.outputs.get(slot) {
-            Some(Some(Output::Audio(audio))) if audio.wanted => {
-                (audio.ssrc, info.rtp_timestamp, &audio.sent)
-            }
-            Some(Some(Output::Video(video))) => {
-                let mapped = video
-                    .projection
-                    .rewrite_sender_report(encoding, info.rtp_timestamp);
+        let (ssrc, timestamp, sent) = match outputs {
+            Outputs::Audio(outputs) => match outputs.get(slot).and_then(Option::as_ref) {
+                Some(audio) if audio.wanted => (audio.ssrc, info.rtp_timestamp, &audio.sent),
+                _ => return,
+            },
+            Outputs::Video(renditions) => {
+                let Some(view) = renditions.view(slot) else {
+                    return;
+                };
+                let mapped = view.rewrite_sender_report(encoding, info.rtp_timestamp);
                 let Some(timestamp) = mapped else { return };
-                (video.projection.ssrc(), timestamp, &video.sent)
+                (renditions.ssrc(), timestamp, view.sent())
             }
-            _ => return,
         };
         if sent.packets == 0 {
             return;
@@ -389,38 +421,28 @@ impl Downlink {
         self.reports.sent(now, ssrc, info.compact_ntp());
     }
 
-    /// Takes a report block of this receiver about what is at `slot`.
+    /// Takes a report block of this receiver, whose place in the conference is
+    /// `slot`, about what it gets of `outputs` under `primary`.
     pub fn reported(
         &mut self,
         now: Instant,
-        slot: usize,
+        (outputs, slot): (&mut Outputs, usize),
+        primary: Ssrc,
         block: &ReportBlock,
         counters: &mut Counters,
     ) {
         self.reports.answered(now, block);
-        let sent = match self.outputs.get_mut(slot) {
-            Some(Some(Output::Audio(audio))) => &mut audio.sent,
-            Some(Some(Output::Video(video))) if video.projection.ssrc() == block.ssrc => {
-                &mut video.sent
-            }
-            _ => return,
-        };
-        sent.reported(block, counters);
-        self.loss = f32::from(block.fraction_lost) / 256.0;
+        if let Some(sent) = outputs.sent_mut(slot)
+            && block.ssrc == primary
+        {
+            sent.reported(block, counters);
+            self.loss = f32::from(block.fraction_lost) / 256.0;
+        }
     }
 
     /// Takes transport-wide feedback of this receiver.
     pub fn transport_feedback(&self, feedback: &TransportFeedback<'_>, counters: &mut Counters) {
         counters.tcc_unmatched_feedback += self.tagger.unmatched(feedback);
-    }
-
-    /// Gives back memory that idle outputs hold.
-    pub fn tidy(&mut self, now: Instant) {
-        for output in self.outputs.iter_mut().flatten() {
-            if let Output::Video(video) = output {
-                video.tidy(now);
-            }
-        }
     }
 }
 
@@ -433,7 +455,7 @@ struct Tagging<'a> {
 }
 
 impl Tagging<'_> {
-    fn extensions(&mut self) -> crate::projection::EgressExtensions {
+    fn extensions(&mut self) -> EgressExtensions {
         let formats = self.formats;
         let transport_cc = formats
             .transport_cc_video
@@ -446,7 +468,7 @@ impl Tagging<'_> {
             }
             _ => None,
         };
-        crate::projection::EgressExtensions {
+        EgressExtensions {
             keep: formats.keep_video,
             dependency_descriptor: formats.dependency_descriptor,
             transport_cc,

@@ -13,7 +13,7 @@ const L1T3: &str = "8002\
 /// A scalability mode: its layers, and whether spatial layers build on each
 /// other in key pictures only.
 #[derive(Clone, Copy, Debug)]
-struct Mode {
+pub(super) struct Mode {
     spatial: u8,
     temporal: u8,
     key: bool,
@@ -153,7 +153,7 @@ pub(super) fn descriptor(
 
 /// A sender with an encoding in each of these modes. With one mode, that of
 /// L3T3_KEY may have the recorded structure.
-fn sender(
+pub(super) fn sender(
     pictures: &[Picture],
     modes: &[Mode],
     recorded: bool,
@@ -213,7 +213,7 @@ fn sender(
 
 /// One encoding in some mode, or simulcast of three; whether the structure is
 /// the recorded one.
-fn modes() -> impl Strategy<Value = (Vec<Mode>, bool)> {
+pub(super) fn modes() -> impl Strategy<Value = (Vec<Mode>, bool)> {
     prop_oneof![
         Just((vec![mode(3, 3, true)], true)),
         prop::sample::select(&MODES[..]).prop_map(|mode| (vec![mode], false)),

@@ -7,6 +7,7 @@
 
 mod descriptor;
 mod opaque;
+mod shared;
 mod vp8;
 mod vp9;
 mod write;
@@ -138,31 +139,20 @@ fn deliver(sent: Vec<(Duration, Option<u16>, Media)>, fates: &[(usize, Fate)]) -
     }
 }
 
-/// Plays a delivery into a projection and answers what was forwarded: the
-/// place of each packet with its rewrite, and the copy of its descriptor.
-fn play(delivery: &mut Delivery) -> Vec<((u8, u64), Rewrite, Vec<u8>)> {
+/// Hands each packet as it arrives to `take`, with its descriptor if it has one,
+/// and the target in force.
+fn each_arrival(
+    delivery: &mut Delivery,
+    mut take: impl FnMut(&Media, &IncomingVideo<'_>, Option<LayerIndex>),
+) {
     let start = Instant::now();
-    let mut projection = Projection::new(OUTPUT);
     let mut histories: HashMap<u8, History> = HashMap::new();
-    let mut forwarded = Vec::new();
-    for (n, (at, target, media)) in delivery.arrivals.iter().enumerate() {
-        projection.set_target(target.map(LayerIndex));
+    for (at, target, media) in &delivery.arrivals {
         let arrival = start + *at;
-        let mut copy = Vec::new();
-        let rewritten = match media {
-            Media::Vp8(packet) => projection.project(&packet.incoming(arrival)),
-            Media::Vp9(packet) => {
-                let rewritten = projection.project(&packet.incoming(arrival));
-                if let Some(CodecRewrite::Vp9 {
-                    picture_id,
-                    tl0_pic_idx,
-                }) = rewritten.map(|rewritten| rewritten.codec)
-                {
-                    copy.clone_from(&packet.payload);
-                    crate::rtp::vp9::patch(&mut copy, picture_id, tl0_pic_idx);
-                }
-                rewritten
-            }
+        let target = target.map(LayerIndex);
+        match media {
+            Media::Vp8(packet) => take(media, &packet.incoming(arrival), target),
+            Media::Vp9(packet) => take(media, &packet.incoming(arrival), target),
             Media::Dd(packet) => {
                 let index = PacketIndex(packet.index);
                 let history = histories.entry(packet.encoding).or_default();
@@ -175,7 +165,7 @@ fn play(delivery: &mut Delivery) -> Vec<((u8, u64), Rewrite, Vec<u8>)> {
                     }
                     Err(error) => panic!("{error}"),
                 };
-                let rewritten = projection.project(&IncomingVideo {
+                let incoming = IncomingVideo {
                     encoding: packet.encoding,
                     index,
                     timestamp: packet.timestamp,
@@ -183,29 +173,54 @@ fn play(delivery: &mut Delivery) -> Vec<((u8, u64), Rewrite, Vec<u8>)> {
                     payload_type: PayloadType(41),
                     arrival,
                     codec: CodecView::Dd(&frame),
-                });
-                if let Some(Rewrite {
-                    codec: CodecRewrite::Dd(with),
-                    ..
-                }) = &rewritten
-                {
-                    copy = rewrite(&packet.descriptor, with)
-                        .expect("its own descriptor")
-                        .as_slice()
-                        .to_vec();
-                }
-                rewritten
+                };
+                take(media, &incoming, target);
             }
-        };
-        if let Some(rewritten) = rewritten {
+        }
+    }
+}
+
+/// The receiver's copy of the descriptor of a packet.
+fn copied(media: &Media, rewritten: &Rewrite) -> Vec<u8> {
+    match (media, &rewritten.codec) {
+        (
+            Media::Vp9(packet),
+            CodecRewrite::Vp9 {
+                picture_id,
+                tl0_pic_idx,
+            },
+        ) => {
+            let mut copy = packet.payload.clone();
+            crate::rtp::vp9::patch(&mut copy, *picture_id, *tl0_pic_idx);
+            copy
+        }
+        (Media::Dd(packet), CodecRewrite::Dd(with)) => rewrite(&packet.descriptor, with)
+            .expect("its own descriptor")
+            .as_slice()
+            .to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// Plays a delivery into a projection and answers what was forwarded: the
+/// place of each packet with its rewrite, and the copy of its descriptor.
+fn play(delivery: &mut Delivery) -> Vec<((u8, u64), Rewrite, Vec<u8>)> {
+    let mut projection = Projection::new(OUTPUT);
+    let mut forwarded = Vec::new();
+    let mut seen = 0;
+    each_arrival(delivery, |media, incoming, target| {
+        projection.set_target(target);
+        if let Some(rewritten) = projection.project(incoming) {
+            let copy = copied(media, &rewritten);
             forwarded.push((media.place(), rewritten, copy));
         }
         // State that is written down and read again goes on the same.
-        if n % 64 == 63 {
+        seen += 1;
+        if seen % 64 == 0 {
             let written = serde_json::to_string(&projection).expect("plain data");
             projection = serde_json::from_str(&written).expect("as written");
         }
-    }
+    });
     forwarded
 }
 

@@ -29,7 +29,7 @@ impl Vp9Packet {
 
 /// How a source is coded.
 #[derive(Clone, Copy, Debug)]
-struct Mode {
+pub(super) struct Mode {
     /// Number of encodings, and of spatial layers in each.
     encodings: u8,
     spatial: u8,
@@ -39,7 +39,7 @@ struct Mode {
     long_ids: bool,
 }
 
-fn modes() -> impl Strategy<Value = Mode> {
+pub(super) fn modes() -> impl Strategy<Value = Mode> {
     let layers =
         prop::sample::select(&[(3, 1, false), (1, 1, false), (1, 3, false), (1, 3, true)][..]);
     (layers, any::<bool>(), any::<bool>()).prop_map(|(layers, flexible, long_ids)| Mode {
@@ -109,10 +109,10 @@ impl Frame {
 
 /// What a sender's frame refers to: its own place and those places, as
 /// (encoding, picture, spatial layer).
-type References = HashMap<(u8, u64), ((u8, usize, u8), Vec<(u8, usize, u8)>)>;
+pub(super) type References = HashMap<(u8, u64), ((u8, usize, u8), Vec<(u8, usize, u8)>)>;
 
 /// A sender with three temporal layers, and what each of its packets needs.
-fn sender(
+pub(super) fn sender(
     pictures: &[Picture],
     mode: Mode,
     firsts: [(u32, u16, u8); 3],

@@ -1,12 +1,7 @@
 //! The media port: UDP sockets of all workers, read and written in batches.
 //!
 //! Each worker has a socket of its own for each local address, all on one port
-//! (SO_REUSEPORT); the kernel spreads peers over them. It would spread them
-//! over a second bridge of the same user, too, without a word. So the port is
-//! claimed before: by a name that only one process of a network namespace can
-//! hold, and by an attempt to bind it alone, which fails beside any other
-//! program. The name is an abstract socket address and not a file: it has the
-//! scope of a port, goes when its process does, and needs no directory.
+//! (SO_REUSEPORT); the kernel spreads peers over them.
 //!
 //! Receiving: up to 64 datagrams a system call. Sending: what goes to one
 //! receiver in datagrams of one size (the last may be shorter) becomes one
@@ -16,78 +11,22 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::mem::{size_of, zeroed};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
-use std::path::Path;
+mod call;
+mod open;
+mod waker;
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use call::{BATCH, Call, DATAGRAM, MAX_MESSAGE, MAX_SEGMENTS};
+pub use open::OpenError;
+use open::{Claim, fragment};
+pub use waker::Waker;
 
 use crate::outbox::{Entry, Outbox};
-
-/// Datagrams a call of recvmmsg, messages a call of sendmmsg.
-const BATCH: usize = 64;
-
-/// Room for one received datagram; a longer one is dropped. Browsers send at
-/// most 1200 octets of payload, an Ethernet frame holds 1500.
-const DATAGRAM: usize = 2048;
-
-/// Most segments of one message: UDP_MAX_SEGMENTS of Linux before 6.9.
-const MAX_SEGMENTS: usize = 64;
-
-/// Most octets of one message: what an IPv4 packet can hold.
-const MAX_MESSAGE: usize = 65_507;
-
-/// Pieces of all messages of one call.
-const MAX_PIECES: usize = 512;
-
-/// Room in the kernel for bursts; as in JVB (`ice4j` SO_RCVBUF).
-const KERNEL_BUFFER: usize = 10 << 20;
-
-/// `videobridge.ice.udp.port` or the addresses cannot be used: the operator's
-/// fault.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error(
-        "UDP {address} is already in use by {holder}: stop it, or choose another port with \
-         videobridge.ice.udp.port"
-    )]
-    InUse { address: SocketAddr, holder: String },
-    #[error(
-        "{address} is no address of this machine: choose others with \
-         ice4j.harvest.allowed-addresses"
-    )]
-    NotHere { address: SocketAddr },
-    #[error(
-        "no permission for UDP {address}: choose a port above 1023 with videobridge.ice.udp.port"
-    )]
-    Denied { address: SocketAddr },
-    #[error("cannot open UDP {address}: {source}")]
-    Other {
-        address: SocketAddr,
-        source: io::Error,
-    },
-}
-
-impl OpenError {
-    fn new(address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
-            ErrorKind::AddrInUse => Self::InUse {
-                address,
-                holder: holder(address).unwrap_or_else(|| "another program".to_owned()),
-            },
-            ErrorKind::AddrNotAvailable => Self::NotHere { address },
-            ErrorKind::PermissionDenied => Self::Denied { address },
-            _ => Self::Other { address, source },
-        }
-    }
-}
 
 /// What the sockets of a worker have done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,94 +94,7 @@ struct Bound {
     whole: bool,
 }
 
-/// The names held while the port is ours.
-#[derive(Debug)]
-struct Claim {
-    _names: Vec<UnixDatagram>,
-}
-
-/// Ends the wait of a worker from another thread.
-#[derive(Clone, Debug)]
-pub struct Waker(Arc<File>);
-
-impl Waker {
-    fn new() -> io::Result<Self> {
-        // SAFETY: no pointers; the descriptor is checked before it is owned.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just opened and belongs to nobody else.
-        Ok(Self(Arc::new(unsafe { File::from_raw_fd(fd) })))
-    }
-
-    /// Makes the worker's wait end, now or as soon as it begins.
-    pub fn wake(&self) {
-        // Fails only if 2^64 - 2 wakes are pending: it will wake, then.
-        let _ = (&*self.0).write(&1u64.to_ne_bytes());
-    }
-
-    fn reset(&self) {
-        let mut count = [0; 8];
-        let _ = (&*self.0).read(&mut count);
-    }
-}
-
 impl Sockets {
-    /// Claims the port and opens the sockets of `workers` workers on each of
-    /// `addresses`, which share one port. Port 0 takes any free one.
-    pub fn open(addresses: &[SocketAddr], workers: usize) -> Result<Vec<Self>, OpenError> {
-        let mut names = Vec::new();
-        let mut locals = Vec::new();
-        let mut alone = Vec::new();
-        let mut chosen = None;
-        for &address in addresses {
-            let mut local = address;
-            if local.port() == 0 {
-                local.set_port(chosen.unwrap_or(0));
-            }
-            let error = |source| OpenError::new(local, source);
-            let probe = bind(local, false).map_err(error)?;
-            let local = probe.local_addr().map_err(error)?;
-            chosen = Some(local.port());
-            names.push(claim(local).map_err(|source| OpenError::new(local, source))?);
-            locals.push(local);
-            alone.push(probe);
-        }
-        // A socket that does not share its port would bar those that do.
-        drop(alone);
-        let claim = Arc::new(Claim { _names: names });
-        let worker = |_| {
-            let open = |&local| {
-                let error = |source| OpenError::new(local, source);
-                Ok(Bound {
-                    socket: bind(local, true).map_err(error)?,
-                    local,
-                    readable: true,
-                    failing: false,
-                    segments: true,
-                    whole: true,
-                })
-            };
-            let waker = Waker::new().map_err(|source| OpenError::Other {
-                address: locals[0],
-                source,
-            })?;
-            Ok(Self {
-                sockets: locals.iter().map(open).collect::<Result<_, _>>()?,
-                waker,
-                polled: Vec::new(),
-                buffers: Box::new([[0; DATAGRAM]; BATCH]),
-                call: Call::new(),
-                order: Vec::new(),
-                turn: 0,
-                counters: Counters::default(),
-                _claim: Arc::clone(&claim),
-            })
-        };
-        (0..workers).map(worker).collect()
-    }
-
     /// The addresses of the sockets, with the port that was chosen.
     pub fn locals(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.sockets.iter().map(|s| s.local)
@@ -503,311 +355,15 @@ fn segments(outbox: &Outbox, run: &[(u64, u32)]) -> usize {
     count
 }
 
-/// What a call of sendmmsg or recvmmsg takes, kept from call to call so that
-/// only what is used has to be written.
-struct Call {
-    headers: [libc::mmsghdr; BATCH],
-    addresses: [libc::sockaddr_in6; BATCH],
-    /// Room for a control message with a segment size, aligned for its header.
-    controls: [[u64; CONTROL_WORDS]; BATCH],
-    pieces: [libc::iovec; MAX_PIECES],
-    /// Datagrams of each message to send.
-    segments: [usize; BATCH],
-    messages: usize,
-    used_pieces: usize,
-}
-
-// SAFETY: its pointers are written before each call, from what the call is given
-// and from this value itself, and not read after it.
-unsafe impl Send for Call {}
-
-impl std::fmt::Debug for Call {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Call").finish_non_exhaustive()
-    }
-}
-
-impl Call {
-    fn new() -> Box<Self> {
-        // SAFETY: all fields are integers, pointers and arrays of them, for
-        // which zeros are valid.
-        Box::new(unsafe { zeroed() })
-    }
-
-    fn clear(&mut self) {
-        (self.messages, self.used_pieces) = (0, 0);
-    }
-
-    /// Whether any message would still fit.
-    fn has_room(&self) -> bool {
-        self.messages < BATCH && self.used_pieces + MAX_SEGMENTS <= MAX_PIECES
-    }
-
-    /// Adds a message of the datagrams in `run`. It is valid as long as the
-    /// outbox is not written to.
-    fn add(&mut self, outbox: &Outbox, run: &[(u64, u32)]) {
-        let entry = |at: usize| &outbox.entries()[run[at].1 as usize];
-        let pieces = &mut self.pieces[self.used_pieces..][..run.len()];
-        for (at, piece) in pieces.iter_mut().enumerate() {
-            let octets = outbox.datagram(entry(at));
-            piece.iov_base = octets.as_ptr().cast_mut().cast();
-            piece.iov_len = octets.len();
-        }
-        let header = &mut self.headers[self.messages].msg_hdr;
-        let address = &mut self.addresses[self.messages];
-        header.msg_namelen = encode(entry(0).to, address);
-        header.msg_name = std::ptr::from_mut(address).cast();
-        header.msg_iov = pieces.as_mut_ptr();
-        header.msg_iovlen = run.len() as _;
-        header.msg_control = std::ptr::null_mut();
-        header.msg_controllen = 0;
-        if run.len() > 1 {
-            let size = u16::try_from(pieces[0].iov_len).expect("a segment is a datagram");
-            header.msg_control = self.controls[self.messages].as_mut_ptr().cast();
-            // SAFETY: the control message is aligned for its header and has room
-            // for a value of two octets, so CMSG_FIRSTHDR points into it.
-            unsafe {
-                header.msg_controllen = libc::CMSG_SPACE(SEGMENT_SIZE_LEN) as _;
-                let segment = libc::CMSG_FIRSTHDR(header);
-                (*segment).cmsg_level = libc::SOL_UDP;
-                (*segment).cmsg_type = libc::UDP_SEGMENT;
-                (*segment).cmsg_len = libc::CMSG_LEN(SEGMENT_SIZE_LEN) as _;
-                std::ptr::write_unaligned(libc::CMSG_DATA(segment).cast::<u16>(), size);
-            }
-        }
-        self.segments[self.messages] = run.len();
-        self.messages += 1;
-        self.used_pieces += run.len();
-    }
-
-    /// Sends the messages from `first` on. Answers how many were taken, at
-    /// least one, or why the first was not.
-    fn send(&mut self, socket: &UdpSocket, first: usize) -> io::Result<usize> {
-        let headers = &mut self.headers[first..self.messages];
-        let count = u32::try_from(headers.len()).expect("a batch is small");
-        // SAFETY: `count` headers were filled in by `add`. What they point to is
-        // in `self` and in the outbox, which both outlive the call unchanged;
-        // the kernel only reads it.
-        let sent = unsafe {
-            libc::sendmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                count,
-                libc::MSG_DONTWAIT,
-            )
-        };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-    }
-
-    /// Receives what waits, into `buffers`. `take` gets `None` for a datagram
-    /// that was too long. Answers how many there were; `None` if the socket
-    /// cannot be received from.
-    fn receive(
-        &mut self,
-        socket: &UdpSocket,
-        buffers: &mut [[u8; DATAGRAM]],
-        mut take: impl FnMut(SocketAddr, Option<&mut [u8]>),
-    ) -> Option<usize> {
-        let headers = &mut self.headers[..buffers.len()];
-        for (((header, address), piece), buffer) in headers
-            .iter_mut()
-            .zip(&mut self.addresses)
-            .zip(&mut self.pieces)
-            .zip(buffers.iter_mut())
-        {
-            piece.iov_base = buffer.as_mut_ptr().cast();
-            piece.iov_len = DATAGRAM;
-            let header = &mut header.msg_hdr;
-            header.msg_name = std::ptr::from_mut(address).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            header.msg_iov = piece;
-            header.msg_iovlen = 1;
-            header.msg_control = std::ptr::null_mut();
-            header.msg_controllen = 0;
-        }
-        let count = u32::try_from(headers.len()).expect("a batch is small");
-        // SAFETY: `count` headers are filled in; each points to an address and a
-        // buffer of the length it gives, which nothing else uses meanwhile.
-        let received = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                count,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        let Ok(received) = usize::try_from(received) else {
-            let error = io::Error::last_os_error().kind();
-            // Nothing waits, or a signal came.
-            let harmless = matches!(error, ErrorKind::WouldBlock | ErrorKind::Interrupted);
-            return harmless.then_some(0);
-        };
-        for ((header, address), buffer) in headers
-            .iter()
-            .zip(&self.addresses)
-            .zip(buffers.iter_mut())
-            .take(received)
-        {
-            let Some(from) = decode(address) else {
-                continue;
-            };
-            let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
-            let len = header.msg_len as usize;
-            take(from, whole.then(|| &mut buffer[..len]));
-        }
-        Some(received)
-    }
-}
-
-/// Octets of the value of UDP_SEGMENT.
-const SEGMENT_SIZE_LEN: u32 = size_of::<u16>() as u32;
-/// A control message with it: a header of 16 octets and 8 of data.
-const CONTROL_WORDS: usize = 3;
-
-/// Writes an address as the kernel wants it; answers its length. An IPv4
-/// address takes the first part of the room of an IPv6 one.
-fn encode(address: SocketAddr, room: &mut libc::sockaddr_in6) -> libc::socklen_t {
-    match address {
-        SocketAddr::V4(address) => {
-            let v4 = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: address.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: address.ip().to_bits().to_be(),
-                },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: sockaddr_in is shorter than sockaddr_in6 and its
-            // alignment is no stricter.
-            unsafe {
-                std::ptr::from_mut(room)
-                    .cast::<libc::sockaddr_in>()
-                    .write(v4)
-            };
-            size_of::<libc::sockaddr_in>() as libc::socklen_t
-        }
-        SocketAddr::V6(address) => {
-            *room = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: address.port().to_be(),
-                sin6_flowinfo: address.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: address.ip().octets(),
-                },
-                sin6_scope_id: address.scope_id(),
-            };
-            size_of::<libc::sockaddr_in6>() as libc::socklen_t
-        }
-    }
-}
-
-/// Reads an address as the kernel writes it.
-fn decode(room: &libc::sockaddr_in6) -> Option<SocketAddr> {
-    match i32::from(room.sin6_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says what is there; both begin with it, and
-            // sockaddr_in is shorter and aligned no stricter.
-            let v4 = unsafe { &*std::ptr::from_ref(room).cast::<libc::sockaddr_in>() };
-            let ip = Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr));
-            Some((ip, u16::from_be(v4.sin_port)).into())
-        }
-        libc::AF_INET6 => {
-            let ip = Ipv6Addr::from(room.sin6_addr.s6_addr);
-            let port = u16::from_be(room.sin6_port);
-            // The flow label is no part of who the sender is.
-            Some(SocketAddrV6::new(ip, port, 0, room.sin6_scope_id).into())
-        }
-        _ => None,
-    }
-}
-
-fn bind(local: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
-    if local.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if shared {
-        socket.set_reuse_port(true)?;
-        // The kernel grants what net.core.rmem_max and wmem_max allow.
-        socket.set_recv_buffer_size(KERNEL_BUFFER)?;
-        socket.set_send_buffer_size(KERNEL_BUFFER)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&local.into())?;
-    let socket = socket.into();
-    fragment(&socket, false);
-    Ok(socket)
-}
-
-/// Lets the kernel cut up datagrams that are too long for their path, or not.
-/// Without, it need not number each datagram for its fragments, a fortieth of
-/// what a send costs. So that is left until a path proves to be so narrow:
-/// media comes in packets of 1200 octets, but for tunnels in tunnels.
-fn fragment(socket: &UdpSocket, allowed: bool) {
-    let value = match allowed {
-        true => libc::IP_PMTUDISC_WANT,
-        false => libc::IP_PMTUDISC_DO,
-    };
-    let len = size_of::<libc::c_int>() as libc::socklen_t;
-    let pointer = std::ptr::from_ref(&value).cast();
-    // SAFETY: the option's value is an integer, which outlives the call. An
-    // IPv6 socket refuses it, and has no such numbers.
-    unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_MTU_DISCOVER,
-            pointer,
-            len,
-        );
-    }
-}
-
-/// Takes the name of a port. Held by another process, it is in use.
-fn claim(local: SocketAddr) -> io::Result<UnixDatagram> {
-    let name = UnixAddr::from_abstract_name(format!("viaduct-bridge/udp/{local}"))?;
-    UnixDatagram::bind_addr(&name)
-}
-
-/// The program that has a socket on this port, as far as we may see.
-fn holder(address: SocketAddr) -> Option<String> {
-    let table = match address {
-        SocketAddr::V4(_) => "/proc/net/udp",
-        SocketAddr::V6(_) => "/proc/net/udp6",
-    };
-    let port = format!(":{:04X}", address.port());
-    let table = std::fs::read_to_string(table).ok()?;
-    let sockets: Vec<String> = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|fields| fields.get(1).is_some_and(|local| local.ends_with(&port)))
-        .filter_map(|fields| Some(format!("socket:[{}]", fields.get(9)?)))
-        .collect();
-    let holds = |process: &Path| {
-        let open = std::fs::read_dir(process.join("fd")).ok()?;
-        open.flatten()
-            .filter_map(|fd| std::fs::read_link(fd.path()).ok())
-            .any(|target| sockets.iter().any(|s| target.as_os_str() == s.as_str()))
-            .then_some(())
-    };
-    std::fs::read_dir("/proc")
-        .ok()?
-        .flatten()
-        .find_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            holds(&entry.path())?;
-            let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
-            Some(format!("{} (process {pid})", name.trim()))
-        })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs::File;
+    use std::net::{Ipv4Addr, Ipv6Addr};
     use std::time::Instant;
 
-    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    use super::*;
+
+    pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     fn open_one(address: SocketAddr) -> (Sockets, SocketAddr) {
         let sockets = Sockets::open(&[address], 1).expect("a free port");
@@ -816,7 +372,7 @@ mod tests {
         (one, local)
     }
 
-    fn peer() -> (UdpSocket, SocketAddr) {
+    pub(super) fn peer() -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind(LOOPBACK).expect("a free port");
         let timeout = Some(Duration::from_secs(5));
         socket.set_read_timeout(timeout).expect("a valid timeout");
@@ -919,31 +475,6 @@ mod tests {
         assert_eq!(got.map(|d| d[0]), [b'a', 7, 8]);
         let counters = sockets.counters();
         assert_eq!((counters.sent, counters.send_refused), (3, 3));
-    }
-
-    #[test]
-    fn workers_share_a_port_that_nobody_else_gets() {
-        let workers = Sockets::open(&[LOOPBACK], 3).expect("a free port");
-        let local = workers[0].locals().next().expect("one address");
-        assert!(workers.iter().all(|w| w.locals().eq([local])));
-        let refused = Sockets::open(&[local], 1).expect_err("in use");
-        let text = refused.to_string();
-        assert!(text.contains(&local.to_string()), "{text}");
-        let me = format!("(process {})", std::process::id());
-        assert!(text.contains(&me), "{text}");
-        assert!(text.contains("videobridge.ice.udp.port"), "{text}");
-        drop(workers);
-        Sockets::open(&[local], 1).expect("free again");
-    }
-
-    #[test]
-    fn a_port_of_another_program_is_refused() {
-        let (_other, taken) = peer();
-        let refused = Sockets::open(&[taken], 1).expect_err("in use");
-        assert!(matches!(refused, OpenError::InUse { address, .. } if address == taken));
-        let elsewhere = SocketAddr::from(([192, 0, 2, 1], 0));
-        let refused = Sockets::open(&[elsewhere], 1).expect_err("not ours");
-        assert!(matches!(refused, OpenError::NotHere { .. }));
     }
 
     #[test]

@@ -11,10 +11,10 @@
 //! and writes.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
 use std::net::SocketAddr;
 use std::time::Instant;
+
+use rustc_hash::FxBuildHasher;
 
 use crate::peers::Site;
 use crate::stats::DropCause;
@@ -50,9 +50,9 @@ struct Owned {
     since: Instant,
 }
 
-/// A map that is looked into and never iterated; its hash has no random part,
-/// as only proved addresses get in.
-type Lookup<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+/// A map that is looked into and never iterated. Its hash is a quick one without
+/// a random part, as only proved addresses, and names of our own, get in.
+type Lookup<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// All proved addresses, and the user name fragments of this shard's endpoints.
 #[derive(Debug)]

@@ -37,7 +37,8 @@ struct Place {
 /// A conference with what the shard keeps about its endpoints.
 struct Seat {
     conference: Conference,
-    endpoints: BTreeMap<usize, Tenant>,
+    /// By place.
+    endpoints: Vec<Option<Tenant>>,
     armed: Option<Instant>,
     /// It is in the list of those that are.
     unsettled: bool,
@@ -381,7 +382,7 @@ impl Shard {
         };
         self.seats[at] = Some(Box::new(Seat {
             conference,
-            endpoints: BTreeMap::new(),
+            endpoints: Vec::new(),
             armed: None,
             unsettled: false,
         }));
@@ -401,8 +402,10 @@ impl Shard {
         info!(conference = %id, "conference expired");
         self.with(now, at, |conference, turn| conference.end(turn));
         if let Some(seat) = self.seats[at].take() {
-            for (slot, tenant) in seat.endpoints {
-                self.forget(at, slot, tenant);
+            for (slot, tenant) in seat.endpoints.into_iter().enumerate() {
+                if let Some(tenant) = tenant {
+                    self.forget(at, slot, tenant);
+                }
             }
         }
     }
@@ -443,7 +446,10 @@ impl Shard {
             addresses: Vec::new(),
             armed: None,
         };
-        seat.endpoints.insert(slot, tenant);
+        if seat.endpoints.len() <= slot {
+            seat.endpoints.resize_with(slot + 1, || None);
+        }
+        seat.endpoints[slot] = Some(tenant);
         self.arm(now, at, Some(slot));
     }
 
@@ -481,7 +487,7 @@ impl Shard {
         let Some(Some(seat)) = self.seats.get_mut(at) else {
             return;
         };
-        let Some(tenant) = seat.endpoints.get_mut(&change.endpoint) else {
+        let Some(Some(tenant)) = seat.endpoints.get_mut(change.endpoint) else {
             return;
         };
         let address = change.address;
@@ -546,16 +552,16 @@ impl Shard {
         let Some(seat) = &mut self.seats[at] else {
             return;
         };
-        let present: Vec<usize> = seat.conference.places().collect();
-        let gone: Vec<usize> = seat
-            .endpoints
-            .keys()
-            .copied()
-            .filter(|slot| !present.contains(slot))
-            .collect();
-        let gone: Vec<(usize, Tenant)> = gone
-            .iter()
-            .filter_map(|slot| seat.endpoints.remove_entry(slot))
+        let mut here = vec![false; seat.endpoints.len()];
+        for slot in seat.conference.places() {
+            if let Some(here) = here.get_mut(slot) {
+                *here = true;
+            }
+        }
+        let tenants = seat.endpoints.iter_mut().zip(here).enumerate();
+        let gone: Vec<(usize, Tenant)> = tenants
+            .filter(|(_, (_, here))| !here)
+            .filter_map(|(slot, (tenant, _))| Some((slot, tenant.take()?)))
             .collect();
         for (slot, tenant) in gone {
             self.forget(at, slot, tenant);
@@ -595,7 +601,7 @@ impl Shard {
         let seat = self.seats.get_mut(place.conference)?.as_mut()?;
         match place.endpoint {
             None => Some(&mut seat.armed),
-            Some(slot) => Some(&mut seat.endpoints.get_mut(&slot)?.armed),
+            Some(slot) => Some(&mut seat.endpoints.get_mut(slot)?.as_mut()?.armed),
         }
     }
 
@@ -607,12 +613,12 @@ impl Shard {
         };
         let (due, armed) = match endpoint {
             None => (Some(seat.conference.next_timeout()), &mut seat.armed),
-            Some(slot) => match seat.endpoints.get_mut(&slot) {
-                Some(tenant) => (
+            Some(slot) => match seat.endpoints.get_mut(slot) {
+                Some(Some(tenant)) => (
                     seat.conference.next_endpoint_timeout(slot),
                     &mut tenant.armed,
                 ),
-                None => return,
+                _ => return,
             },
         };
         if let Some(due) = due.map(|due| due.max(earliest))

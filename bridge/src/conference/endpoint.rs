@@ -52,6 +52,15 @@ impl Peer {
         self.due = due.into_iter().flatten().min();
     }
 
+    /// To be called after media, which may come by another path and take ours
+    /// along. Nothing else of the transport's state is looked at, as what is
+    /// looked at has to be fetched for each packet.
+    pub(super) fn heard_media(&mut self) {
+        if self.path != self.transport.path() {
+            self.refresh();
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.transport.handle_timeout(now);
         if let Some(channel) = &mut self.channel

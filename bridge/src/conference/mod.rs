@@ -370,19 +370,21 @@ impl Conference {
             .handle(turn.now, local, from, datagram)
         {
             Ok(received) => {
-                // Media may come by another path, and takes ours along.
-                endpoint.peer.refresh();
                 // DTLS records are not authentic until much later.
                 if proves {
                     endpoint.last_activity = Some(turn.now);
                 }
                 match received {
                     Received::Rtp(index, packet) => {
+                        endpoint.peer.heard_media();
                         turn.counters.packets_received += 1;
                         turn.counters.bytes_received += len;
                         self.forward(turn, slot, index, packet);
                     }
-                    Received::Rtcp(packet) => self.handle_rtcp(turn, slot, packet),
+                    Received::Rtcp(packet) => {
+                        endpoint.peer.heard_media();
+                        self.handle_rtcp(turn, slot, packet);
+                    }
                     Received::Consumed => self.transport_changed(turn, slot),
                 }
             }

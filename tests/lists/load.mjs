@@ -6,8 +6,11 @@
 //   SECONDS=N       measured seconds of a run (7), after 2 s
 //   PROGRAMS=DIR    viaduct-bridge and viaduct-loadtest (target/release, built if absent)
 //   ROOFLINE=PATH   the roofline tool to take in place of our own
-//   JVB=HOST:PORT,PID  a running JVB beside ours, measured in the same rounds
-//   JVB_SHAPES=LIST    its shapes (1to30,10x10)
+//   JVB_START=PATH  starts a jitsi-videobridge to compare with, measured in the same
+//                   rounds: run as PATH NETNS ADDRESS, it stays in the foreground with
+//                   its pid, its media on ADDRESS, REST on 127.0.0.1:JVB_HTTP (19080)
+//   JVB_SHAPES=LIST its shapes (1to30,10x10)
+//   JVB_WARM=N      seconds of load before it is measured (60)
 //   PLACE=loopback  without network namespaces (the default needs root)
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -42,7 +45,7 @@ const place = (() => {
         ip('-n', ns, 'addr', 'add', address, 'dev', link);
         ip('-n', ns, 'link', 'set', link, 'up');
     }
-    return { server: ['ip', 'netns', 'exec', name], address: '10.79.0.1', load: ['--netns', members],
+    return { name, server: ['ip', 'netns', 'exec', name], address: '10.79.0.1', load: ['--netns', members],
         roofline: ['--fwd-ip', '10.79.0.1', '--peer-ip', '10.79.0.2', '--netns', members] };
 })();
 
@@ -62,9 +65,8 @@ async function withBridge(name, work, { workers = 1, cpus = SERVER_CPU } = {}) {
       }
       ice4j.harvest.allowed-addresses = [ "${place.address}" ]
       viaduct.bridge { state-dir = "${folder}", workers = ${workers} ${place.server.length ? '' : ', advertise-loopback = true'} }\n`);
-    const [command, ...args] = [...place.server, 'taskset', '-c', cpus, bridge, '--config', config];
     const log = fs.openSync(path.join(out, `${name}.log`), 'a');
-    const child = spawn(command, args, { stdio: ['ignore', log, log] });
+    const child = spawn(...command([...place.server, 'taskset', '-c', cpus, bridge, '--config', config]), { stdio: ['ignore', log, log] });
     try {
         for (let tries = 0; ; tries++) {
             const up = await fetchInside('/about/health').catch(() => null);
@@ -83,20 +85,21 @@ async function withBridge(name, work, { workers = 1, cpus = SERVER_CPU } = {}) {
 
 /// The bridge's private HTTP is in its own network.
 async function fetchInside(where) {
-    const [command, ...args] = [...place.server, 'curl', '-sf', '--max-time', '2', `http://127.0.0.1:${HTTP}${where}`];
-    const ran = await run(command, args);
+    const ran = await run(...command([...place.server, 'curl', '-sf', '--max-time', '2', `http://127.0.0.1:${HTTP}${where}`]));
     if (ran.status !== 0) { throw new Error(`${where}: ${ran.stderr}`); }
     return ran.stdout;
 }
 const counter = async name => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(await fetchInside('/metrics'))?.[1] ?? NaN);
 
+const command = ([program, ...args]) => [program, args];
+
 let serial = 0;
 /// A run of the load; its report. Throws if it does not count.
-async function load(name, pid, args, { target = `127.0.0.1:${HTTP}`, inside = true, invalid = false } = {}) {
+async function load(name, pid, args, { target = `127.0.0.1:${HTTP}`, invalid = false } = {}) {
     const file = path.join(out, `${String(++serial).padStart(3, '0')}-${name}.json`);
-    const [command, ...rest] = [...(inside ? place.server : []), loadtest, 'run', `colibri2+http://${target}`, '--json', file, '--html', file.replace('.json', '.html'),
+    const [program, ...rest] = [...place.server, loadtest, 'run', `colibri2+http://${target}`, '--json', file, '--html', file.replace('.json', '.html'),
         '--pid', String(pid), '--cpu', CLIENT_CPU, ...place.load, ...['--seconds', seconds, '--warmup', '2'].filter((_, i, all) => !args.includes(all[i - i % 2])), ...args];
-    const ran = await run(command, rest);
+    const ran = await run(program, rest);
     fs.writeFileSync(file.replace('.json', '.txt'), ran.stdout + ran.stderr);
     if (!fs.existsSync(file)) { throw new Error(`the load gave no report: ${ran.stderr.slice(-400)}`); }
     const report = JSON.parse(fs.readFileSync(file));
@@ -113,8 +116,7 @@ async function roofline(report) {
     const common = ['--fanout', fanout, '--size', size, '--pace', pace, '--keep', keep.toFixed(4), '--packets', Math.round(pace * fanout * 2), '--runs', 3,
         '--send', 'mmsg', '--core', SERVER_CPU, '--peer-core', CLIENT_CPU, ...place.roofline].map(String);
     const tool = process.env.ROOFLINE ? [path.resolve(process.env.ROOFLINE), ...common] : [loadtest, 'roofline', ...common];
-    const [command, ...args] = [...place.server, ...tool];
-    const ran = await run(command, args);
+    const ran = await run(...command([...place.server, ...tool]));
     const line = ran.stdout.trim().split('\n').at(-1);
     if (!line?.startsWith('{')) { throw new Error(`roofline: ${ran.stderr.slice(-300)}`); }
     return JSON.parse(line).ns_per_fwd / 1000;
@@ -262,22 +264,44 @@ await check('running calls while others join: p99 under 10 ms', async () => with
     const r = await calls;
     return atMost(r.delay_ms.p99, 10, `p99 ${r.delay_ms.p99.toFixed(2)} ms, p99.9 ${r.delay_ms.p999.toFixed(2)} ms, ${r.freezes} freezes`);
 }));
-await check('beside JVB: at least 8 times the packets a core', async () => {
-    if (!process.env.JVB) { throw new Skip('JVB=HOST:PORT,PID names no running JVB'); }
-    const [target, pid] = process.env.JVB.split(',');
-    const figures = [];
-    for (const shape of (process.env.JVB_SHAPES || '1to30,10x10').split(',')) {
-        const ratios = [];
-        for (let round = 0; round < rounds; round++) {
-            const theirs = await load(`jvb-${shape}`, pid, ['--shape', shape], { target, inside: false, invalid: true });
-            const ours = await withBridge(`beside-${shape}`, own => load(`beside-${shape}`, own, ['--shape', shape]));
-            ratios.push(theirs.server.cpu_us_per_packet / ours.server.cpu_us_per_packet);
+/// A jitsi-videobridge on the server's CPU for the time of `work`, which is given
+/// what puts a load on it.
+async function withJvb(work) {
+    const { JVB_START: start, JVB_HTTP: http = '19080', JVB_WARM: warm = '60' } = process.env;
+    if (!start || !place.name) { throw new Skip('JVB_START names no jitsi-videobridge (and network namespaces are needed: it ignores loopback)'); }
+    const log = fs.openSync(path.join(out, 'jvb.log'), 'a');
+    const child = spawn(path.resolve(start), [place.name, place.address], { stdio: ['ignore', log, log] });
+    try {
+        for (let tries = 0; (await run(...command([...place.server, 'curl', '-sf', `http://127.0.0.1:${http}/about/health`]))).status !== 0; tries++) {
+            if (tries > 300 || child.exitCode !== null) { throw new Error(`it did not start: ${path.join(out, 'jvb.log')}`); }
+            await sleep(200);
         }
-        figures.push(`${shape}: ${spread(ratios, 1)}`);
-        atMost(8, median(ratios), figures.join('; '));
+        const put = (name, args) => load(name, child.pid, ['--channel', 'none', ...args], { target: `127.0.0.1:${http}`, invalid: true });
+        await put('jvb-warm', ['--shape', '10x10', '--seconds', warm]);
+        return await work(put);
+    } finally {
+        child.kill('SIGTERM');
+        await new Promise(gone => { if (child.exitCode !== null || child.signalCode) { gone(); } else { child.on('exit', gone); } });
+        fs.closeSync(log);
     }
+}
+await check('beside JVB: at least 8 times the packets a core', async () => withJvb(async put => {
+    const figures = [], worst = [];
+    for (const shape of (process.env.JVB_SHAPES || '1to30,10x10').split(',')) {
+        const [ratios, delays, memory] = [[], [], []];
+        for (let round = 0; round < rounds; round++) {
+            const theirs = await put(`jvb-${shape}`, ['--shape', shape]);
+            const ours = await withBridge(`beside-${shape}`, own => load(`beside-${shape}`, own, ['--shape', shape], { invalid: true }));
+            ratios.push(theirs.server.cpu_us_per_packet / ours.server.cpu_us_per_packet);
+            delays.push(theirs.delay_ms.p99 / ours.delay_ms.p99);
+            memory.push(theirs.server.rss_kib / ours.server.rss_kib);
+        }
+        worst.push(median(ratios));
+        figures.push(`${shape}: ${spread(ratios, 1)} times the CPU a packet, ${median(delays).toFixed(0)} times the p99 delay, ${median(memory).toFixed(0)} times the memory`);
+    }
+    if (Math.min(...worst) < 8) { throw new Error(figures.join('; ')); }
     return figures.join('; ');
-});
+}));
 await check('one report, opened in a browser', async () => {
     const page = fs.readdirSync(out).filter(f => f.endsWith('.html')).at(0)
         ?? path.basename(await withBridge('page', async pid => { await load('page', pid, ['--shape', '10x10', '--roofline']); return fs.readdirSync(out).find(f => f.endsWith('page.html')); }));

@@ -18,11 +18,15 @@ use crate::outbox::Outbox;
 use crate::peers::{PeerMessage, PeerOutbox, Published, Site};
 use crate::settings::ShardSettings;
 use crate::stats::{Counters, DropCause, Gauges, ShardStats};
-use crate::transport::{Certificate, Transport};
+use crate::transport::{Certificate, Kind, Transport, demux};
 
 /// A timer that has fired does not fire again sooner, so that one call does a
 /// bounded amount of work whatever a peer makes become due.
 const MIN_REARM: Duration = Duration::from_millis(1);
+/// Datagrams of handshakes that wait for their turn, of all endpoints and of one:
+/// a flight is a few. Beyond it they are dropped, and come again.
+const MAX_HANDSHAKES: usize = 4096;
+const MAX_FLIGHT: usize = 16;
 /// Time between two [`Event::Stats`].
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,17 @@ struct Tenant {
     addresses: Vec<SocketAddr>,
     /// The timer that is set for it.
     armed: Option<Instant>,
+    /// How many of its datagrams wait for their turn.
+    waiting: usize,
+}
+
+/// A datagram of a handshake.
+struct HandshakeStep {
+    since: Instant,
+    resident: Resident,
+    local: SocketAddr,
+    from: SocketAddr,
+    datagram: Vec<u8>,
 }
 
 /// The endpoints of one worker. See the head of this file.
@@ -64,6 +79,9 @@ pub struct Shard {
     /// place is armed for has been overtaken.
     timers: BinaryHeap<Reverse<(Instant, Place)>>,
     stats_due: Option<Instant>,
+    /// A step of a handshake takes as long as a hundred packets, and many join
+    /// at once: so there is one at a time, and media goes between.
+    handshakes: VecDeque<HandshakeStep>,
     outbox: Outbox,
     events: VecDeque<Event>,
     counters: Counters,
@@ -87,6 +105,7 @@ impl Shard {
             directory: Directory::new(site),
             timers: BinaryHeap::new(),
             stats_due: None,
+            handshakes: VecDeque::new(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -106,16 +125,68 @@ impl Shard {
         from: SocketAddr,
         datagram: &mut [u8],
     ) -> Result<(), Misdirected> {
+        let resident = self.directory.find(from, datagram)?;
+        if demux(datagram) == Some(Kind::Dtls) && self.is_handshaking(resident) {
+            let full = self.handshakes.len() >= MAX_HANDSHAKES;
+            match self.tenant_mut(resident) {
+                Some(tenant) if !full && tenant.waiting < MAX_FLIGHT => tenant.waiting += 1,
+                _ => {
+                    self.count_drop(DropCause::Dtls);
+                    return Ok(());
+                }
+            }
+            self.handshakes.push_back(HandshakeStep {
+                since: now,
+                resident,
+                local,
+                from,
+                datagram: datagram.to_vec(),
+            });
+        } else {
+            self.deliver(now, resident, (local, from), datagram);
+        }
+        Ok(())
+    }
+
+    fn tenant_mut(&mut self, resident: Resident) -> Option<&mut Tenant> {
+        let seat = self.seats.get_mut(resident.conference)?.as_mut()?;
+        seat.endpoints.get_mut(resident.endpoint)?.as_mut()
+    }
+
+    fn is_handshaking(&self, resident: Resident) -> bool {
+        let seat = self.seats.get(resident.conference);
+        let seat = seat.and_then(Option::as_ref);
+        seat.is_some_and(|seat| seat.conference.is_handshaking(resident.endpoint))
+    }
+
+    fn deliver(
+        &mut self,
+        now: Instant,
+        resident: Resident,
+        pair: (SocketAddr, SocketAddr),
+        datagram: &mut [u8],
+    ) {
         let Resident {
             conference,
             endpoint,
-        } = self.directory.find(from, datagram)?;
+        } = resident;
         self.with(now, conference, |conference, turn| {
-            conference.handle_datagram(turn, endpoint, (local, from), datagram);
+            conference.handle_datagram(turn, endpoint, pair, datagram);
         });
         self.arm(now, conference, Some(endpoint));
         self.arm(now, conference, None);
-        Ok(())
+    }
+
+    /// Takes one step of a handshake. If its endpoint has gone since, another in
+    /// its place does not know the address.
+    fn step(&mut self, now: Instant) {
+        if let Some(mut step) = self.handshakes.pop_front() {
+            if let Some(tenant) = self.tenant_mut(step.resident) {
+                tenant.waiting = tenant.waiting.saturating_sub(1);
+            }
+            let pair = (step.local, step.from);
+            self.deliver(now, step.resident, pair, &mut step.datagram);
+        }
     }
 
     /// Takes a datagram that another shard handed over. It goes no further: what
@@ -310,6 +381,7 @@ impl Shard {
             self.timers.pop();
             self.fire(now, due, place);
         }
+        self.step(now);
         if self.stats_due.is_some_and(|due| due <= now) {
             self.stats_due = Some(now + STATS_INTERVAL);
             let stats = self.stats(now);
@@ -329,7 +401,8 @@ impl Shard {
             self.timers.pop();
         }
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
-        [timer, self.stats_due].into_iter().flatten().min()
+        let step = self.handshakes.front().map(|step| step.since);
+        [timer, self.stats_due, step].into_iter().flatten().min()
     }
 
     /// The datagrams to send; whoever sends them clears it.
@@ -445,6 +518,7 @@ impl Shard {
             ufrag,
             addresses: Vec::new(),
             armed: None,
+            waiting: 0,
         };
         if seat.endpoints.len() <= slot {
             seat.endpoints.resize_with(slot + 1, || None);
@@ -631,5 +705,112 @@ impl Shard {
             };
             self.timers.push(Reverse((due, place)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::IceCredentials;
+    use crate::id::MemberId;
+    use crate::rtp::Ssrc;
+
+    const CONFERENCE: ConferenceId = ConferenceId(1);
+
+    fn address(number: u16) -> SocketAddr {
+        ([192, 0, 2, 1], 4000 + number).into()
+    }
+
+    /// A shard with endpoints, each with an address that was proved.
+    fn shard(now: Instant, endpoints: u16) -> Shard {
+        let certificate = Arc::new(Certificate::new(Vec::new(), Vec::new()));
+        let mut shard = Shard::new(Site::ALONE, ShardSettings::default(), certificate);
+        shard.handle_command(
+            now,
+            Command::CreateConference {
+                conference: CONFERENCE,
+                settings: Box::new(ConferenceSettings {
+                    created: now,
+                    audio_feedback: Ssrc(1),
+                    video_feedback: Ssrc(2),
+                    lead: 0,
+                    members: Vec::new(),
+                }),
+            },
+        );
+        for number in 0..endpoints {
+            shard.handle_command(
+                now,
+                Command::CreateEndpoint {
+                    conference: CONFERENCE,
+                    endpoint: EndpointId::from(format!("e{number}").as_str()),
+                    member: MemberId(number.into()),
+                    settings: Box::new(EndpointSettings {
+                        local_ice: IceCredentials {
+                            ufrag: format!("u{number}"),
+                            pwd: "p".repeat(22),
+                        },
+                        ice_controlling: false,
+                        ice_tie_breaker: 1,
+                        local_candidates: Vec::new(),
+                        visitor: false,
+                    }),
+                },
+            );
+            let home = Home::Here(Resident {
+                conference: 0,
+                endpoint: number.into(),
+            });
+            shard.directory.bind(address(number), home, now);
+        }
+        shard
+    }
+
+    /// The record of a handshake, and RTP: both are refused, the one for its
+    /// address and the other for want of keys, when they are looked at.
+    const RECORD: [u8; 13] = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const MEDIA: [u8; 12] = [128, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn a_step_of_a_handshake_takes_a_turn_and_media_goes_before_it() {
+        let now = Instant::now();
+        let local = ([192, 0, 2, 9], 10_000).into();
+        let mut shard = shard(now, 3);
+        for number in 0..3 {
+            let taken = shard.handle_datagram(now, local, address(number), &mut { RECORD });
+            assert_eq!(taken, Ok(()));
+        }
+        for steps in 0..3 {
+            assert_eq!(shard.counters.drops[DropCause::UnknownAddress], steps);
+            let taken = shard.handle_datagram(now, local, address(0), &mut { MEDIA });
+            assert_eq!(taken, Ok(()));
+            assert_eq!(shard.counters.drops[DropCause::NotReady], steps + 1);
+            assert!(shard.next_timeout().is_some_and(|due| due <= now));
+            shard.handle_timeout(now);
+        }
+        assert_eq!(shard.counters.drops[DropCause::UnknownAddress], 3);
+        assert!(shard.next_timeout().is_some_and(|due| due > now));
+    }
+
+    #[test]
+    fn a_crowd_that_shakes_hands_is_bounded() {
+        let now = Instant::now();
+        let local = ([192, 0, 2, 9], 10_000).into();
+        let crowd = (MAX_HANDSHAKES / MAX_FLIGHT) as u16 + 1;
+        let mut shard = shard(now, crowd);
+        for _ in 0..MAX_FLIGHT + 1 {
+            for number in 0..crowd {
+                let taken = shard.handle_datagram(now, local, address(number), &mut { RECORD });
+                assert_eq!(taken, Ok(()));
+            }
+        }
+        assert_eq!(shard.handshakes.len(), MAX_HANDSHAKES);
+        let dropped = usize::from(crowd) + MAX_FLIGHT;
+        assert_eq!(shard.counters.drops[DropCause::Dtls], dropped as u64);
+        // One that has had a turn may send again.
+        shard.handle_timeout(now);
+        let taken = shard.handle_datagram(now, local, address(0), &mut { RECORD });
+        assert_eq!(taken, Ok(()));
+        assert_eq!(shard.handshakes.len(), MAX_HANDSHAKES);
     }
 }

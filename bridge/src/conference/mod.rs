@@ -181,6 +181,12 @@ impl Conference {
         self.endpoints[slot].is_some().then_some(slot)
     }
 
+    /// Whether an endpoint has no keys for media yet.
+    pub fn is_handshaking(&self, slot: usize) -> bool {
+        let endpoint = self.endpoints.get(slot).and_then(Option::as_ref);
+        endpoint.is_some_and(|endpoint| !endpoint.peer.transport.has_keys())
+    }
+
     /// Places of all endpoints homed here.
     pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.endpoints.len()).filter(|slot| self.endpoints[*slot].is_some())

@@ -237,6 +237,11 @@ impl Transport {
         self.ice.connected() && self.media.is_some()
     }
 
+    /// Whether DTLS is done.
+    pub fn has_keys(&self) -> bool {
+        self.media.is_some()
+    }
+
     /// How the peer is reached, for who looks.
     pub fn describe_ice(&self) -> view::Ice {
         self.ice.describe()

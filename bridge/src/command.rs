@@ -324,6 +324,10 @@ pub enum Event {
     },
     /// The answer to [`Command::Describe`]; empty if no part is here (any more).
     Described { query: u64, part: Box<Part> },
+    /// Whose every proved address is: the number of a shard. Told by the first shard
+    /// of several, in no order, when it has changed, and not more often than the
+    /// kernel should learn of it.
+    Homes(Vec<(SocketAddr, usize)>),
     /// The counters and gauges of this shard, once a second.
     Stats(Box<crate::stats::ShardStats>),
 }

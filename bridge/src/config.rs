@@ -63,6 +63,8 @@ pub struct Config {
     /// `viaduct.bridge.endpoints-per-worker`: how many endpoints of one
     /// conference a worker gets before others do.
     pub endpoints_per_worker: usize,
+    /// `viaduct.bridge.steer`: whether the kernel is told whose datagrams are.
+    pub steer: Steer,
     /// `viaduct.bridge.state-dir`: where the kept id lies.
     pub state_dir: StateDir,
     /// What is not wrong, but not going to be what the file says.
@@ -121,6 +123,15 @@ impl WebSockets {
 pub struct Health {
     /// Fail without an address that strangers can reach.
     pub require_valid_address: bool,
+}
+
+/// When the kernel is told which worker datagrams belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// If it is known to be up to it.
+    Auto,
+    Always,
+    Never,
 }
 
 /// Where the kept id lies, and who says so: a directory that the operator named
@@ -216,6 +227,15 @@ impl Config {
                 "endpoints-per-worker",
                 ENDPOINTS_PER_WORKER,
                 1..=MAX_ENDPOINTS,
+            ),
+            steer: ours.choice(
+                "steer",
+                Steer::Auto,
+                &[
+                    ("auto", Steer::Auto),
+                    ("always", Steer::Always),
+                    ("never", Steer::Never),
+                ],
             ),
             state_dir: match (ours.path("state-dir"), state_directory) {
                 (Some(path), _) => StateDir::Named(path),

@@ -4,13 +4,14 @@
 //! with the number of the endpoint's shard. All else is known by the address it
 //! comes from, once a check has proved that address.
 //!
-//! The kernel gives a datagram to any of a bridge's shards. Each therefore knows
+//! The kernel may give a datagram to any of a bridge's shards. Each therefore knows
 //! whose every proved address is: of its own endpoints which one's, of all
 //! others which shard's. Every shard tells the others when one of its addresses
 //! is proved or forgotten, so each has a table of its own, which it alone reads
 //! and writes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -34,6 +35,15 @@ pub enum Home {
     Shard(usize),
 }
 
+impl Site {
+    fn shard_of(self, home: Home) -> usize {
+        match home {
+            Home::Here(_) => self.number,
+            Home::Shard(number) => number,
+        }
+    }
+}
+
 /// Why a shard did not take a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misdirected {
@@ -50,8 +60,8 @@ struct Owned {
     since: Instant,
 }
 
-/// A map that is looked into and never iterated. Its hash is a quick one without
-/// a random part, as only proved addresses, and names of our own, get in.
+/// A map whose order is of no consequence. Its hash is a quick one without a random
+/// part, as only proved addresses, and names of our own, get in.
 type Lookup<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// All proved addresses, and the user name fragments of this shard's endpoints.
@@ -119,13 +129,27 @@ impl Directory {
     }
 
     /// An address was proved. If two shards claim one, because a translator gave
-    /// it to another peer, the later claim holds.
-    pub fn bind(&mut self, address: SocketAddr, home: Home, since: Instant) {
+    /// it to another peer, the later claim holds. Whether it is of another shard now
+    /// than it was.
+    pub fn bind(&mut self, address: SocketAddr, home: Home, since: Instant) -> bool {
         let owned = Owned { home, since };
-        let held = self.addresses.entry(address).or_insert(owned);
-        if held.since <= since {
-            *held = owned;
+        match self.addresses.entry(address) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(owned);
+                true
+            }
+            Entry::Occupied(mut held) if held.get().since <= since => {
+                let before = held.insert(owned).home;
+                self.site.shard_of(before) != self.site.shard_of(home)
+            }
+            Entry::Occupied(_) => false,
         }
+    }
+
+    /// Every proved address with the number of the shard whose it is, in no order.
+    pub fn homes(&self) -> impl Iterator<Item = (SocketAddr, usize)> + '_ {
+        let owned = self.addresses.iter();
+        owned.map(|(address, owned)| (*address, self.site.shard_of(owned.home)))
     }
 
     /// An address is not of `home` any more. Whether it was until now.

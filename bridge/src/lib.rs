@@ -40,5 +40,6 @@ pub mod send;
 pub mod settings;
 pub mod shard;
 pub mod stats;
+pub mod steering;
 pub mod transport;
 pub mod view;

@@ -29,6 +29,10 @@ const MAX_HANDSHAKES: usize = 4096;
 const MAX_FLIGHT: usize = 16;
 /// Time between two [`Event::Stats`].
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two [`Event::Homes`]: a thousand addresses take the kernel a
+/// quarter of a millisecond, and what comes to the wrong shard until then is handed
+/// over.
+const HOMES_INTERVAL: Duration = Duration::from_millis(200);
 
 /// An endpoint by its places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +86,7 @@ pub struct Shard {
     /// A step of a handshake takes as long as a hundred packets, and many join
     /// at once: so there is one at a time, and media goes between.
     handshakes: VecDeque<HandshakeStep>,
+    homes_due: Option<Instant>,
     outbox: Outbox,
     events: VecDeque<Event>,
     counters: Counters,
@@ -106,6 +111,7 @@ impl Shard {
             timers: BinaryHeap::new(),
             stats_due: None,
             handshakes: VecDeque::new(),
+            homes_due: None,
             outbox: Outbox::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -237,10 +243,12 @@ impl Shard {
                 self.arm(now, at, None);
             }
             PeerMessage::AddressBound { address, since } => {
-                self.directory.bind(address, Home::Shard(from), since);
+                let changed = self.directory.bind(address, Home::Shard(from), since);
+                self.note_homes(now, changed);
             }
             PeerMessage::AddressForgotten { address } => {
-                self.directory.forget(address, Home::Shard(from));
+                let changed = self.directory.forget(address, Home::Shard(from));
+                self.note_homes(now, changed);
             }
         }
     }
@@ -332,7 +340,7 @@ impl Shard {
                 self.with_endpoint(now, conference, &endpoint, |conference, turn, slot| {
                     conference.leave(turn, slot);
                 });
-                self.forget_gone(conference);
+                self.forget_gone(now, conference);
             }
             Command::Describe {
                 conference,
@@ -387,6 +395,11 @@ impl Shard {
             let stats = self.stats(now);
             self.events.push_back(Event::Stats(Box::new(stats)));
         }
+        if self.homes_due.is_some_and(|due| due <= now) {
+            self.homes_due = None;
+            let homes = self.directory.homes().collect();
+            self.events.push_back(Event::Homes(homes));
+        }
     }
 
     /// When to call [`Self::handle_timeout`]; changes with every other call.
@@ -402,7 +415,10 @@ impl Shard {
         }
         let timer = self.timers.peek().map(|Reverse((due, _))| *due);
         let step = self.handshakes.front().map(|step| step.since);
-        [timer, self.stats_due, step].into_iter().flatten().min()
+        [timer, self.stats_due, self.homes_due, step]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The datagrams to send; whoever sends them clears it.
@@ -430,6 +446,14 @@ impl Shard {
         ShardStats {
             counters: self.counters.clone(),
             gauges,
+        }
+    }
+
+    /// Sees to it that it is told if an address has changed shards.
+    fn note_homes(&mut self, now: Instant, changed: bool) {
+        let tells = self.site.number == 0 && self.site.count > 1;
+        if changed && tells {
+            self.homes_due.get_or_insert(now + HOMES_INTERVAL);
         }
     }
 
@@ -477,7 +501,7 @@ impl Shard {
         if let Some(seat) = self.seats[at].take() {
             for (slot, tenant) in seat.endpoints.into_iter().enumerate() {
                 if let Some(tenant) = tenant {
-                    self.forget(at, slot, tenant);
+                    self.forget(now, (at, slot), tenant);
                 }
             }
         }
@@ -572,12 +596,14 @@ impl Shard {
         });
         if change.bound {
             tenant.addresses.push(address);
-            self.directory.bind(address, home, now);
+            let changed = self.directory.bind(address, home, now);
+            self.note_homes(now, changed);
             self.tell_all(PeerMessage::AddressBound {
                 address,
                 since: now,
             });
         } else if self.directory.forget(address, home) {
+            self.note_homes(now, true);
             self.tell_all(PeerMessage::AddressForgotten { address });
         }
     }
@@ -619,7 +645,7 @@ impl Shard {
     }
 
     /// Lets go of what is kept about endpoints that have left.
-    fn forget_gone(&mut self, conference: ConferenceId) {
+    fn forget_gone(&mut self, now: Instant, conference: ConferenceId) {
         let Some(&at) = self.conferences.get(&conference) else {
             return;
         };
@@ -638,11 +664,11 @@ impl Shard {
             .filter_map(|(slot, (tenant, _))| Some((slot, tenant.take()?)))
             .collect();
         for (slot, tenant) in gone {
-            self.forget(at, slot, tenant);
+            self.forget(now, (at, slot), tenant);
         }
     }
 
-    fn forget(&mut self, conference: usize, endpoint: usize, tenant: Tenant) {
+    fn forget(&mut self, now: Instant, (conference, endpoint): (usize, usize), tenant: Tenant) {
         let home = Home::Here(Resident {
             conference,
             endpoint,
@@ -650,6 +676,7 @@ impl Shard {
         self.directory.leave(&tenant.ufrag);
         for address in tenant.addresses {
             if self.directory.forget(address, home) {
+                self.note_homes(now, true);
                 self.tell_all(PeerMessage::AddressForgotten { address });
             }
         }
@@ -812,5 +839,67 @@ mod tests {
         let taken = shard.handle_datagram(now, local, address(0), &mut { RECORD });
         assert_eq!(taken, Ok(()));
         assert_eq!(shard.handshakes.len(), MAX_HANDSHAKES);
+    }
+
+    /// Whatever time passes, until `end`; what was told, and when.
+    fn homes_told(shard: &mut Shard, end: Instant) -> Vec<(Instant, Vec<(SocketAddr, usize)>)> {
+        let mut told = Vec::new();
+        while let Some(due) = shard.next_timeout().filter(|due| *due <= end) {
+            shard.handle_timeout(due);
+            told.extend(shard.take_events().filter_map(|event| match event {
+                Event::Homes(homes) => Some((due, homes)),
+                _ => None,
+            }));
+        }
+        told
+    }
+
+    #[test]
+    fn the_first_of_several_tells_homes_when_they_have_changed() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let address = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        let bound = |port, ms| PeerMessage::AddressBound {
+            address: address(port),
+            since: at(ms),
+        };
+        let forgotten = PeerMessage::AddressForgotten {
+            address: address(1),
+        };
+        let shard = |number, count| {
+            let site = Site {
+                number,
+                count,
+                ..Site::ALONE
+            };
+            let certificate = Arc::new(Certificate::new(Vec::new(), Vec::new()));
+            Shard::new(site, ShardSettings::default(), certificate)
+        };
+        for mut silent in [shard(0, 1), shard(1, 3)] {
+            silent.handle_peer(start, 2, bound(1, 0));
+            assert_eq!(homes_told(&mut silent, at(1000)), []);
+        }
+        let mut first = shard(0, 3);
+        // Many changes are told at once, that of no shard is none.
+        for port in 1..=3 {
+            first.handle_peer(at(u64::from(port)), 2, bound(port, 1));
+        }
+        let told = homes_told(&mut first, at(5000));
+        let (when, mut homes) = told.into_iter().next().expect("something to tell");
+        homes.sort_unstable();
+        assert_eq!(when, at(201));
+        assert_eq!(homes, [1, 2, 3].map(|port| (address(port), 2)));
+        first.handle_peer(at(5000), 2, bound(3, 5000));
+        assert_eq!(homes_told(&mut first, at(9000)), []);
+        // It went to another, and its first owner's word comes late.
+        first.handle_peer(at(9000), 1, bound(1, 9000));
+        first.handle_peer(at(9001), 2, forgotten.clone());
+        let told = homes_told(&mut first, at(9999));
+        assert_eq!(told.len(), 1);
+        assert!(told[0].1.contains(&(address(1), 1)));
+        first.handle_peer(at(10_000), 1, forgotten);
+        let told = homes_told(&mut first, at(19_999));
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].1.len(), 2);
     }
 }

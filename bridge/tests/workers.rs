@@ -15,6 +15,7 @@ use viaduct_bridge::command::{
 };
 use viaduct_bridge::io::certificate;
 use viaduct_bridge::io::control::{Bridge, WorkerFigures};
+use viaduct_bridge::io::udp::replaces_safely;
 use viaduct_bridge::outbox::Outbox;
 use viaduct_bridge::rtp::{PacketIndex, RtpPacket};
 use viaduct_bridge::stats::DropCause;
@@ -354,4 +355,36 @@ fn a_conference_on_four_workers_loses_nothing_between_them() {
         bridge.shard_stats().gauges.largest_conference,
         u32::from(PEOPLE)
     );
+}
+
+/// A kernel that knows whose a datagram is takes it there itself.
+#[test]
+fn once_addresses_are_known_hardly_anything_is_handed_over() {
+    const ENOUGH: u64 = 1000;
+    if !replaces_safely() {
+        return;
+    }
+    let (bridge, _runtime) = start("steered", WORKERS, SPREAD);
+    let join = |number: u8| Client::join(&bridge, &format!("meeting-{number}"), true, number);
+    let mut clients: Vec<_> = (1..=CLIENTS).map(join).collect();
+    run(&mut clients, |clients| {
+        clients.iter().all(|client| client.connected)
+    });
+    let mut number = 0;
+    let mut mark = (0, 0);
+    run(&mut clients, |clients| {
+        number += 1;
+        clients
+            .iter_mut()
+            .filter(|client| client.transport.path().is_some())
+            .for_each(|client| client.speak(number));
+        let counters = bridge.shard_stats().counters;
+        let received = counters.packets_received;
+        let handed_over = counters.datagrams_handed_over;
+        let unchanged = handed_over == mark.1;
+        if !unchanged {
+            mark = (received, handed_over);
+        }
+        unchanged && handed_over > 0 && received >= mark.0 + ENOUGH
+    });
 }

@@ -6,6 +6,7 @@
 //! and never by a worker.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::host::CpuTime;
 use super::queries::Queries;
+use super::udp::Steering;
 use super::websocket::Channels;
 use super::worker::Mailbox;
 use super::{clock, worker};
@@ -44,6 +46,8 @@ pub struct Bridge {
     lifecycle: watch::Sender<Lifecycle>,
     colibri: Mutex<Colibri>,
     mailboxes: Vec<Mailbox>,
+    /// `None` if the kernel is not told whose datagrams are.
+    steering: Mutex<Option<Steering>>,
     shards: Mutex<Vec<ShardStats>>,
     sample: Mutex<Sample>,
 }
@@ -116,6 +120,7 @@ pub struct Parts {
     pub config: Config,
     pub colibri: Colibri,
     pub mailboxes: Vec<Mailbox>,
+    pub steering: Option<Steering>,
     pub has_valid_address: bool,
     pub address: String,
 }
@@ -140,6 +145,7 @@ impl Bridge {
             colibri: Mutex::new(parts.colibri),
             shards: Mutex::new(vec![ShardStats::default(); parts.mailboxes.len()]),
             mailboxes: parts.mailboxes,
+            steering: Mutex::new(parts.steering),
             sample: Mutex::new(Sample {
                 taken: clock::now(),
                 counters: crate::stats::Counters::default(),
@@ -312,6 +318,17 @@ impl Bridge {
         };
     }
 
+    /// Lets the kernel give datagrams to the worker whose they are. If it cannot, all
+    /// is as it would be without: workers hand them over.
+    fn steer(&self, homes: &[(SocketAddr, usize)]) {
+        let mut steering = self.steering.lock().expect("no holder panics");
+        let result = steering.as_mut().map(|steering| steering.steer(homes));
+        if let Some(Err(error)) = result {
+            tracing::info!(%error, "the kernel steers datagrams no further");
+            *steering = None;
+        }
+    }
+
     fn handle_event(&self, worker: usize, event: Event) {
         match event {
             Event::ChannelSend { channel, text, .. } => self.channels.send(channel, text),
@@ -335,6 +352,7 @@ impl Bridge {
             } => {
                 tracing::debug!(%conference, %endpoint, %remote, srtp_profile, "endpoint connected");
             }
+            Event::Homes(homes) => self.steer(&homes),
             Event::Described { query, part } => self.queries.answer(query, *part),
             Event::Stats(stats) => {
                 self.shards.lock().expect("no holder panics")[worker] = *stats;

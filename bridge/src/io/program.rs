@@ -17,12 +17,12 @@ use viaduct_signalling::program::Failure;
 
 use super::control::{Bridge, Parts, handle_events, keep_time};
 use super::identity::{Identity, IdentityError};
-use super::udp::Sockets;
+use super::udp::{Sockets, Steering, replaces_safely};
 use super::{addresses, certificate, http, metrics, rng, worker, xmpp};
 use crate::candidates::{candidates, is_public, usable};
 use crate::colibri::{self, Colibri};
 use crate::command::{Candidate, CandidateKind, Fingerprint, Setup};
-use crate::config::{Config, StateDir};
+use crate::config::{Config, StateDir, Steer};
 use crate::peers::Site;
 use crate::shard::Shard;
 
@@ -183,6 +183,7 @@ pub fn start(
         rng::generator(),
     );
     let (reports, received) = mpsc::unbounded_channel();
+    let steering = steering(&sockets, config.steer);
     let shards = (0..sockets.len()).map(|number| {
         let site = Site {
             number,
@@ -198,6 +199,7 @@ pub fn start(
         version = metrics::VERSION,
         media = ?bases,
         workers = mailboxes.len(),
+        steered = steering.is_some(),
         private_http = ?config.private_http,
         public_http = ?config.public_http,
         xmpp = config.xmpp.len(),
@@ -209,8 +211,31 @@ pub fn start(
         config,
         colibri,
         mailboxes,
+        steering,
     });
     Ok((Arc::new(bridge), received))
+}
+
+/// What lets the kernel give datagrams to the worker whose they are: nothing, where
+/// there is but one, or where that would be a danger to the kernel.
+fn steering(sockets: &[Sockets], steer: Steer) -> Option<Steering> {
+    let [first, _, ..] = sockets else {
+        return None;
+    };
+    match steer {
+        Steer::Never => return None,
+        Steer::Auto if !replaces_safely() => {
+            tracing::info!(
+                "workers hand datagrams to each other, since this kernel is not known to have the \
+                 fix of CVE-2026-52910; if it has, set viaduct.bridge.steer = always"
+            );
+            return None;
+        }
+        Steer::Auto | Steer::Always => {}
+    }
+    let steering = Steering::new(first);
+    let failed = |error| tracing::info!(%error, "the kernel cannot steer datagrams");
+    steering.map_err(failed).ok()
 }
 
 /// Where to look for this bridge: a mapped address if there is one, else the

@@ -380,7 +380,7 @@ impl Simulation {
                             client.handle_message(now, &text);
                         }
                     }
-                    Event::Stats(_) => {}
+                    Event::Stats(_) | Event::Homes(_) => {}
                     other => self.events.push((now - self.start, format!("{other:?}"))),
                 }
             }

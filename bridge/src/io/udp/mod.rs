@@ -1,7 +1,7 @@
 //! The media port: UDP sockets of all workers, read and written in batches.
 //!
 //! Each worker has a socket of its own for each local address, all on one port
-//! (SO_REUSEPORT); the kernel spreads peers over them.
+//! (SO_REUSEPORT); the kernel spreads peers over them, and is told whose they are.
 //!
 //! Receiving: up to 64 datagrams a system call. Sending: what goes to one
 //! receiver in datagrams of one size (the last may be shorter) becomes one
@@ -13,6 +13,7 @@
 
 mod call;
 mod open;
+mod steering;
 mod waker;
 
 use std::io::{self, ErrorKind};
@@ -24,6 +25,7 @@ use std::time::Duration;
 use call::{BATCH, Call, DATAGRAM, MAX_MESSAGE, MAX_SEGMENTS};
 pub use open::OpenError;
 use open::{Claim, fragment};
+pub use steering::{Steering, replaces_safely};
 pub use waker::Waker;
 
 use crate::outbox::{Entry, Outbox};

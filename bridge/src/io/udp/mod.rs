@@ -30,6 +30,11 @@ pub use waker::Waker;
 
 use crate::outbox::{Entry, Outbox};
 
+/// Least datagrams to make room for in a call of recvmmsg. To write the structures
+/// for all it can take costs more than the one datagram that mostly waits, so there
+/// is room for twice as many as came last.
+const LEAST_ROOM: usize = 8;
+
 /// What the sockets of a worker have done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -88,6 +93,8 @@ struct Bound {
     socket: UdpSocket,
     local: SocketAddr,
     readable: bool,
+    /// Datagrams to make room for at the next attempt to receive.
+    room: usize,
     /// The last attempt to receive failed.
     failing: bool,
     /// Whether messages of several segments are worth a try.
@@ -160,7 +167,7 @@ impl Sockets {
             let at = (self.turn + step) % count;
             let socket = &mut self.sockets[at];
             while socket.readable && taken < limit {
-                let room = BATCH.min(limit - taken);
+                let room = socket.room.min(limit - taken);
                 let buffers = &mut self.buffers[..room];
                 let received = self
                     .call
@@ -175,6 +182,7 @@ impl Sockets {
                 taken += received;
                 // Fewer than there was room for: the queue is empty.
                 socket.readable = received == room;
+                socket.room = (received * 2).clamp(LEAST_ROOM, BATCH);
             }
         }
         self.turn = (self.turn + 1) % count.max(1);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::call::{BATCH, Call, DATAGRAM};
-use super::{Bound, Counters, Sockets, Waker};
+use super::{Bound, Counters, LEAST_ROOM, Sockets, Waker};
 
 /// Room in the kernel for bursts; as in JVB (`ice4j` SO_RCVBUF).
 const KERNEL_BUFFER: usize = 10 << 20;
@@ -101,6 +101,7 @@ impl Sockets {
                     socket: bind(local, true).map_err(error)?,
                     local,
                     readable: true,
+                    room: LEAST_ROOM,
                     failing: false,
                     segments: true,
                     whole: true,

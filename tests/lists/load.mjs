@@ -285,6 +285,17 @@ async function withJvb(work) {
         fs.closeSync(log);
     }
 }
+await check('the roofline: within 5 % of the one to compare with', async () => {
+    if (!process.env.ROOFLINE) { throw new Skip('ROOFLINE names no other tool'); }
+    const common = ['--fanout', '50', '--size', '872', '--packets', '300000', '--runs', '1', '--send', 'mmsg', '--core', SERVER_CPU, '--peer-core', CLIENT_CPU, ...place.roofline];
+    const measure = async tool => JSON.parse((await run(...command([...place.server, ...tool, ...common]))).stdout.trim().split('\n').at(-1)).ns_per_fwd;
+    const ratios = [];
+    for (let round = 0; round < 3 * rounds; round++) {
+        const other = await measure([path.resolve(process.env.ROOFLINE)]);
+        ratios.push(await measure([loadtest, 'roofline']) / other);
+    }
+    return atMost(Math.abs(median(ratios) - 1), 0.05, `${spread(ratios, 3)} times the other`);
+});
 await check('beside JVB: at least 8 times the packets a core', async () => withJvb(async put => {
     const figures = [], worst = [];
     for (const shape of (process.env.JVB_SHAPES || '1to30,10x10').split(',')) {

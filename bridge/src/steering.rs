@@ -3,14 +3,15 @@
 //! socket(7)).
 //!
 //! In: whose each proved address is. Out: instructions that answer, for a datagram,
-//! the number of the worker, or [`NOBODY`], for which the kernel chooses by its own
-//! hash. A wrong answer costs a hand-over and nothing else, so addresses are told
-//! apart by 31 bits that are mixed of them.
+//! the number of the worker, and for RTCP that of the worker's other socket: so many
+//! further on as there are workers. Who is not known gets a worker by chance, but
+//! always the same. A wrong answer costs a hand-over and nothing else, so addresses
+//! are told apart by 31 bits that are mixed of them.
 //!
 //! The program mixes these bits, then searches: halves, down to eight addresses that
-//! are looked through one by one. Two thousand cost 8 comparisons and at most 8 more.
-//! There is room for some 2600 of each family ([`MAX_INSTRUCTIONS`]) if there are two
-//! workers, and for 1800 at least; any more are left out, chance has it which.
+//! are looked through one by one. A thousand cost 7 comparisons and at most 8 more.
+//! There is room for some 1600 of each family ([`MAX_INSTRUCTIONS`]) if there are two
+//! workers, and for 850 at least; any more are left out, chance has it which.
 //!
 //! Elsewhere: who is where (`directory`), when to look (`shard`), attaching it
 //! (`io/udp/steering`).
@@ -19,9 +20,6 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Most instructions of a program: BPF_MAXINSNS of `linux/bpf_common.h`.
 pub const MAX_INSTRUCTIONS: usize = 4096;
-
-/// The answer for a datagram of an unknown address: no group has such a socket.
-pub const NOBODY: u32 = u32::MAX;
 
 /// Addresses that are looked through one by one: as many comparisons as three
 /// halvings would save, in half the instructions.
@@ -70,9 +68,15 @@ pub struct Program {
 }
 
 /// Makes the program for packets of `family` of at most `room` instructions, by the
-/// workers whose the addresses are. The same addresses make the same program, in
+/// workers, of so many, whose the addresses are. The same addresses make the same program, in
 /// whatever order they come.
-pub fn program(family: Family, homes: &[(SocketAddr, usize)], room: usize) -> Program {
+pub fn program(
+    family: Family,
+    workers: usize,
+    homes: &[(SocketAddr, usize)],
+    room: usize,
+) -> Program {
+    let workers = u32::try_from(workers).expect("workers are few");
     let ours = homes
         .iter()
         .filter(|(address, _)| Family::of(*address) == family);
@@ -82,8 +86,9 @@ pub fn program(family: Family, homes: &[(SocketAddr, usize)], room: usize) -> Pr
     entries.dedup_by_key(|entry| entry.key);
     let mut known = entries.len();
     loop {
-        let mut instructions = prologue(family);
-        instructions.append(&mut search(&entries[..known]));
+        let mut instructions = tell_feedback(workers);
+        instructions.append(&mut prologue(family));
+        instructions.append(&mut search(&entries[..known], workers));
         if instructions.len() <= room || known == 0 {
             return Program {
                 instructions,
@@ -123,6 +128,14 @@ impl Entry {
 const IP_HEADER: u32 = 0xfff0_0000;
 
 // `linux/bpf_common.h`: A is the accumulator, X the index register.
+const LOAD: u16 = 0x00;
+const LOAD_MEMORY: u16 = 0x60;
+const LOAD_MEMORY_TO_X: u16 = 0x61;
+const STORE: u16 = 0x02;
+const AND: u16 = 0x54;
+const ADD: u16 = 0x04;
+const ADD_X: u16 = 0x0c;
+const REMAINDER: u16 = 0x94;
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_OCTET: u16 = 0x30;
@@ -134,6 +147,10 @@ const JUMP: u16 = 0x05;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_NOT_LESS: u16 = 0x35;
 const RETURN: u16 = 0x06;
+const RETURN_A: u16 = 0x16;
+
+/// Where in memory it is kept how much further on the other socket is, or 0.
+const FURTHER: u32 = 0;
 
 fn plain(code: u16, operand: u32) -> Instruction {
     Instruction {
@@ -152,8 +169,29 @@ fn branch(code: u16, operand: u32, jump_true: usize) -> Instruction {
     }
 }
 
-/// Puts the key of the source address into A. Of headers with options or extensions
-/// none is known: the port is not where it is looked for.
+/// Notes whether the datagram is RTCP: by its first two octets (RFC 5761 §4, RFC
+/// 7983 §7).
+fn tell_feedback(workers: u32) -> Vec<Instruction> {
+    let unless = |operand: u32, jump_false: u8| Instruction {
+        jump_false,
+        ..plain(JUMP_IF_EQUAL, operand)
+    };
+    vec![
+        plain(LOAD_OCTET, 0),
+        plain(AND, 0xc0),
+        unless(0x80, 5),
+        plain(LOAD_OCTET, 1),
+        plain(AND, 0xe0),
+        unless(0xc0, 2),
+        plain(LOAD, workers),
+        plain(JUMP, 1),
+        plain(LOAD, 0),
+        plain(STORE, FURTHER),
+    ]
+}
+
+/// Puts the key of the source address into A. What has a header with options or
+/// extensions is the first worker's: the port is not where it is looked for.
 fn prologue(family: Family) -> Vec<Instruction> {
     // Where the header says that UDP follows at once, how, and what is where.
     let (says, so, words, port) = match family {
@@ -165,7 +203,7 @@ fn prologue(family: Family) -> Vec<Instruction> {
     let mut code = vec![
         plain(LOAD_OCTET, IP_HEADER + says),
         branch(JUMP_IF_EQUAL, so, 1),
-        plain(RETURN, NOBODY),
+        plain(RETURN, 0),
     ];
     for at in words.clone().step_by(4) {
         code.push(plain(LOAD_WORD, IP_HEADER + at));
@@ -184,13 +222,13 @@ fn prologue(family: Family) -> Vec<Instruction> {
 }
 
 /// Answers whose the key in A is, if it is one of `entries`, which are in order.
-fn search(entries: &[Entry]) -> Vec<Instruction> {
+fn search(entries: &[Entry], workers: u32) -> Vec<Instruction> {
     let buckets = entries.len().div_ceil(BUCKET);
     if buckets <= 1 {
-        return look_through(entries);
+        return look_through(entries, workers);
     }
     let (lower, upper) = entries.split_at(buckets / 2 * BUCKET);
-    let mut below = search(lower);
+    let mut below = search(lower, workers);
     let mut code = match u8::try_from(below.len()) {
         Ok(_) => vec![branch(JUMP_IF_NOT_LESS, upper[0].key, below.len())],
         // Too far for a comparison: over a jump that goes anywhere.
@@ -203,27 +241,38 @@ fn search(entries: &[Entry]) -> Vec<Instruction> {
         ],
     };
     code.append(&mut below);
-    code.append(&mut search(upper));
+    code.append(&mut search(upper, workers));
     code
 }
 
-fn look_through(entries: &[Entry]) -> Vec<Instruction> {
-    let mut workers: Vec<u32> = entries.iter().map(|entry| entry.worker).collect();
-    workers.sort_unstable();
-    workers.dedup();
-    let answers = [NOBODY].into_iter().chain(workers.iter().copied());
+fn look_through(entries: &[Entry], workers: u32) -> Vec<Instruction> {
+    let unknown = [
+        plain(LOAD_MEMORY_TO_X, FURTHER),
+        plain(REMAINDER, workers),
+        plain(ADD_X, 0),
+        plain(RETURN_A, 0),
+    ];
+    let known = |worker: u32| {
+        [
+            plain(LOAD_MEMORY, FURTHER),
+            plain(ADD, worker),
+            plain(RETURN_A, 0),
+        ]
+    };
+    let mut owners: Vec<u32> = entries.iter().map(|entry| entry.worker).collect();
+    owners.sort_unstable();
+    owners.dedup();
     let compare = entries.iter().enumerate().map(|(at, entry)| {
-        let answer = workers.binary_search(&entry.worker).expect("it is there");
-        let left = entries.len() - 1 - at;
-        branch(JUMP_IF_EQUAL, entry.key, left + 1 + answer)
+        let answer = owners.binary_search(&entry.worker).expect("it is there");
+        let left = entries.len() - 1 - at + unknown.len();
+        branch(JUMP_IF_EQUAL, entry.key, left + answer * known(0).len())
     });
-    let answers = answers.map(|answer| plain(RETURN, answer));
-    compare.chain(answers).collect()
+    let answers = owners.iter().flat_map(|owner| known(*owner));
+    compare.chain(unknown).chain(answers).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use proptest::collection::{btree_map, vec};
@@ -231,8 +280,12 @@ mod tests {
 
     use super::*;
 
-    /// The head of a datagram that comes from there, as the kernel shows it.
-    fn datagram(from: SocketAddr) -> Vec<u8> {
+    const MEDIA: [u8; 2] = [0x90, 111];
+    const FEEDBACK: [u8; 2] = [0x8f, 205];
+
+    /// A datagram that comes from there, as the kernel shows it, and where its
+    /// payload begins.
+    fn datagram(from: SocketAddr, payload: &[u8]) -> (Vec<u8>, usize) {
         let mut packet = match from.ip() {
             IpAddr::V4(ip) => {
                 let mut header = vec![0x45; 20];
@@ -248,29 +301,53 @@ mod tests {
         };
         packet.extend_from_slice(&from.port().to_be_bytes());
         packet.extend_from_slice(&[0x99; 6]);
-        packet
+        let start = packet.len();
+        packet.extend_from_slice(payload);
+        (packet, start)
     }
 
     /// Runs a program as the kernel would, and tells how many steps it took.
-    fn run(program: &[Instruction], packet: &[u8]) -> (u32, usize) {
+    fn run(program: &[Instruction], (packet, payload): &(Vec<u8>, usize)) -> (u32, usize) {
         let (mut a, mut x, mut at): (u32, u32, usize) = (0, 0, 0);
+        let mut memory = None;
         for steps in 1.. {
             let instruction = program[at];
             at += 1;
             let operand = instruction.operand;
             let load = |len: usize| {
-                let start = (operand - IP_HEADER) as usize;
-                let octets = &packet[start..start + len];
-                octets.iter().fold(0, |sum, o| sum << 8 | u32::from(*o))
+                let start = match operand.checked_sub(IP_HEADER) {
+                    Some(start) => start as usize,
+                    None => payload + operand as usize,
+                };
+                let octets = packet.get(start..start + len)?;
+                Some(octets.iter().fold(0, |sum, o| sum << 8 | u32::from(*o)))
             };
             let jump = |holds: bool| match holds {
                 true => usize::from(instruction.jump_true),
                 false => usize::from(instruction.jump_false),
             };
             match instruction.code {
-                LOAD_WORD => a = load(4),
-                LOAD_HALF => a = load(2),
-                LOAD_OCTET => a = load(1),
+                LOAD_WORD | LOAD_HALF | LOAD_OCTET => {
+                    let len = match instruction.code {
+                        LOAD_WORD => 4,
+                        LOAD_HALF => 2,
+                        _ => 1,
+                    };
+                    // What is not there ends a program with 0.
+                    let Some(loaded) = load(len) else {
+                        return (0, steps);
+                    };
+                    a = loaded;
+                }
+                LOAD => a = operand,
+                LOAD_MEMORY => a = memory.expect("stored before"),
+                LOAD_MEMORY_TO_X => x = memory.expect("stored before"),
+                STORE => memory = Some(a),
+                AND => a &= operand,
+                ADD => a = a.wrapping_add(operand),
+                ADD_X => a = a.wrapping_add(x),
+                REMAINDER => a %= operand,
+                RETURN_A => return (a, steps),
                 COPY_A_TO_X => x = a,
                 MULTIPLY => a = a.wrapping_mul(operand),
                 SHIFT_RIGHT => a >>= operand,
@@ -309,25 +386,34 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever is known reaches his worker, whoever is not is left to the
-        /// kernel; each only where he speaks the group's protocol.
+        /// Whoever is known reaches his worker, whoever is not always the same, and
+        /// RTCP that worker's other socket.
         #[test]
         fn a_program_answers_as_its_table(
-            homes in btree_map(addresses(), 0usize..256, 0..400),
+            workers in 1usize..256, homes in btree_map(addresses(), any::<usize>(), 0..400),
             strangers in vec(addresses(), 0..40),
         ) {
-            let table: Vec<_> = homes.iter().map(|(a, w)| (*a, *w)).collect();
+            let table: Vec<_> = homes.iter().map(|(a, w)| (*a, w % workers)).collect();
             for family in [Family::V4, Family::V6] {
-                let program = program(family, &table, MAX_INSTRUCTIONS);
+                let program = program(family, workers, &table, MAX_INSTRUCTIONS);
                 prop_assert_eq!(program.known, program.of);
                 for address in homes.keys().chain(&strangers) {
                     if Family::of(*address) != family {
                         continue;
                     }
-                    let (answer, steps) = run(&program.instructions, &datagram(*address));
-                    let expected = homes.get(address).map_or(NOBODY, |w| *w as u32);
-                    prop_assert_eq!(answer, expected, "{}", address);
-                    prop_assert!(steps <= 60, "{} steps", steps);
+                    let answer = |payload: &[u8]| {
+                        run(&program.instructions, &datagram(*address, payload))
+                    };
+                    let (media, steps) = answer(&MEDIA);
+                    prop_assert!(steps <= 70, "{} steps", steps);
+                    prop_assert!(media < workers as u32);
+                    if let Some(home) = homes.get(address) {
+                        prop_assert_eq!(media, (home % workers) as u32, "{}", address);
+                    }
+                    prop_assert_eq!(answer(&FEEDBACK).0, media + workers as u32);
+                    for other in [[0, 1], [22, 254], [0x80, 191], [0xbf, 224]] {
+                        prop_assert_eq!(answer(&other).0, media);
+                    }
                 }
             }
         }
@@ -340,63 +426,71 @@ mod tests {
             let table: Vec<_> = homes.into_iter().collect();
             let turned: Vec<_> = table.iter().rev().copied().collect();
             for family in [Family::V4, Family::V6] {
-                let of = |table| program(family, table, MAX_INSTRUCTIONS);
+                let of = |table| program(family, 4, table, MAX_INSTRUCTIONS);
                 prop_assert_eq!(of(&table), of(&turned));
             }
         }
     }
 
-    /// What does not fit is left to the kernel, the rest is not disturbed.
+    /// What does not fit is left to chance, the rest is not disturbed.
     #[test]
     fn a_program_keeps_to_its_room() {
         for (family, count, room) in [
             (Family::V4, 20_000, MAX_INSTRUCTIONS),
             (Family::V6, 20_000, MAX_INSTRUCTIONS),
-            (Family::V4, 2_600, MAX_INSTRUCTIONS),
-            (Family::V4, 2_600, 1024),
-            (Family::V6, 300, 64),
+            (Family::V4, 1_600, MAX_INSTRUCTIONS),
+            (Family::V4, 1_600, 1024),
+            (Family::V6, 300, 96),
         ] {
             let homes = many(family, count);
-            let program = program(family, &homes, room);
+            let program = program(family, 2, &homes, room);
             assert!(program.instructions.len() <= room);
             assert_eq!(program.of, homes.len());
-            let mut answers: BTreeMap<u32, usize> = BTreeMap::new();
-            for (address, worker) in &homes {
-                let (answer, _) = run(&program.instructions, &datagram(*address));
-                assert!(answer == NOBODY || answer == *worker as u32);
-                *answers.entry(answer).or_default() += 1;
-            }
-            let left_out = answers.remove(&NOBODY).unwrap_or(0);
-            assert_eq!(program.known, homes.len() - left_out);
-            assert!(program.known >= homes.len().min(room * 3 / 5 - 32));
+            let at_home = homes.iter().filter(|(address, worker)| {
+                let packet = datagram(*address, &MEDIA);
+                let (answer, _) = run(&program.instructions, &packet);
+                assert!(answer < 2);
+                answer == *worker as u32
+            });
+            let at_home = at_home.count();
+            // Chance brings about half of the others home.
+            let others = program.of - program.known;
+            assert!((program.known..=program.known + others * 2 / 3).contains(&at_home));
+            assert!(program.known >= homes.len().min(room * 2 / 5 - 32));
         }
     }
 
     /// Each of eight belongs to another of many workers: the worst there can be.
     #[test]
-    fn eighteen_hundred_fit_with_any_number_of_workers() {
-        let homes = many(Family::V4, 1800);
+    fn eight_hundred_and_fifty_fit_with_any_number_of_workers() {
+        let homes = many(Family::V4, 850);
         let homes: Vec<_> = homes
             .into_iter()
             .enumerate()
             .map(|(n, (address, _))| (address, n % 256))
             .collect();
-        let program = program(Family::V4, &homes, MAX_INSTRUCTIONS);
-        assert_eq!(program.known, 1800);
+        let program = program(Family::V4, 256, &homes, MAX_INSTRUCTIONS);
+        assert_eq!(program.known, 850);
     }
 
-    /// Options and extensions put the port elsewhere (RFC 791 §3.1, RFC 8200 §4).
+    /// Options and extensions put the port elsewhere (RFC 791 §3.1, RFC 8200 §4);
+    /// and there are datagrams without anything.
     #[test]
-    fn unusual_headers_are_left_to_the_kernel() {
+    fn unusual_datagrams_are_the_first_workers() {
         for (address, at, octet) in [
             (SocketAddr::from(([192, 0, 2, 1], 4000)), 0, 0x46),
             (SocketAddr::from((Ipv6Addr::LOCALHOST, 4000)), 6, 0),
         ] {
-            let program = program(Family::of(address), &[(address, 1)], MAX_INSTRUCTIONS);
-            let mut packet = datagram(address);
-            assert_eq!(run(&program.instructions, &packet).0, 1);
-            packet[at] = octet;
-            assert_eq!(run(&program.instructions, &packet).0, NOBODY);
+            let homes = [(address, 1)];
+            let program = program(Family::of(address), 2, &homes, MAX_INSTRUCTIONS);
+            let answer = |packet: &(Vec<u8>, usize)| run(&program.instructions, packet).0;
+            let mut packet = datagram(address, &MEDIA);
+            assert_eq!(answer(&packet), 1);
+            packet.0[at] = octet;
+            assert_eq!(answer(&packet), 0);
+            for cut in [&[][..], &[0x80]] {
+                assert_eq!(answer(&datagram(address, cut)), 0);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use viaduct_bridge::command::{
 };
 use viaduct_bridge::id::{ChannelId, ConferenceId, EndpointId, MemberId};
 use viaduct_bridge::io::certificate;
-use viaduct_bridge::io::udp::Sockets;
+use viaduct_bridge::io::udp::{Feedback, Sockets};
 use viaduct_bridge::peers::Site;
 use viaduct_bridge::rtp::Ssrc;
 use viaduct_bridge::settings::ShardSettings;
@@ -184,7 +184,7 @@ impl Call {
     }
 
     fn turn(&mut self) {
-        self.sockets.wait(Duration::from_millis(1));
+        self.sockets.wait(Duration::from_millis(1), Feedback::Wakes);
         let (now, shard) = (Instant::now(), &mut self.shard);
         self.sockets.receive(256, |local, from, datagram| {
             // Nobody's until a check has come from that address.

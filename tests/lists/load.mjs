@@ -202,18 +202,25 @@ await check('flat from 10 to 500 receivers: ratios within 15 %', async () => {
 
 // ---- lines of their own ----
 
-await check('saturation: at least 250,000 packets/s delivered 0.999', async () => {
-    let best = null;
-    for (const people of [30, 34, 36, 38, 40, 42]) {
-        const r = await withBridge(`saturation-${people}`, pid => load(`saturation-${people}`, pid, ['--shape', `${people}x${people}`, '--ramp', '50'], { invalid: true }));
-        const limit = await roofline(r);
-        const said = `${Math.round(r.packets_per_second)} packets/s at ${people}x${people}, delivered ${r.delivered_ratio.toFixed(5)}, ${(r.server.cpu_us_per_packet / limit).toFixed(2)} times the paced roofline, server ${(r.server.cores * 100).toFixed(0)} % of its core, load ${(r.client.busy * 100).toFixed(0)} %`;
-        if (r.invalid.length) { best = best ?? { rate: 0, said: `${said}: ${r.invalid.join('; ')}` }; break; }
-        if (r.delivered_ratio < 0.999) { best = best ?? { rate: 0, said }; break; }
-        best = { rate: r.packets_per_second, said };
+/// The most packets a second that a server delivers, of calls that grow.
+async function capacity(people, measure) {
+    let best = { rate: 0, said: 'nothing delivered' };
+    for (const n of people) {
+        const r = await measure(n);
+        const said = `${Math.round(r.packets_per_second)} packets/s at ${n}x${n}, delivered ${r.delivered_ratio.toFixed(5)}, server ${(r.server.cores * 100).toFixed(0)} % of its core, load ${(r.client.busy * 100).toFixed(0)} %`;
+        const late = r.invalid.length && r.server.cores < 0.95;
+        if (late || r.delivered_ratio < 0.999) { best.next = late ? `${said}: ${r.invalid.join('; ')}` : said; break; }
+        best = { rate: r.packets_per_second, said, report: r };
     }
-    if (best.rate < 250_000) { throw new Error(best.said); }
-    return best.said;
+    return best;
+}
+const ownCapacity = () => capacity([30, 34, 36, 38, 40, 42], n => withBridge(`saturation-${n}`, pid => load(`saturation-${n}`, pid, ['--shape', `${n}x${n}`, '--ramp', '50'], { invalid: true })));
+let ours = null;
+await check('saturation: at least 250,000 packets/s delivered 0.999', async () => {
+    ours = await ownCapacity();
+    if (ours.rate < 250_000) { throw new Error(`${ours.said}; then ${ours.next}`); }
+    const limit = await roofline(ours.report);
+    return `${ours.said}, ${(ours.report.server.cpu_us_per_packet / limit).toFixed(2)} times the paced roofline`;
 });
 await check('2 workers: CPU a packet at most 1.1 times 1 worker', async () => {
     const both = { 1: [], 2: [] }, shares = [];
@@ -297,21 +304,23 @@ await check('the roofline: within 5 % of the one to compare with', async () => {
     return atMost(Math.abs(median(ratios) - 1), 0.05, `${spread(ratios, 3)} times the other`);
 });
 await check('beside JVB: at least 8 times the packets a core', async () => withJvb(async put => {
-    const figures = [], worst = [];
+    const figures = [];
     for (const shape of (process.env.JVB_SHAPES || '1to30,10x10').split(',')) {
         const [ratios, delays, memory] = [[], [], []];
         for (let round = 0; round < rounds; round++) {
             const theirs = await put(`jvb-${shape}`, ['--shape', shape]);
-            const ours = await withBridge(`beside-${shape}`, own => load(`beside-${shape}`, own, ['--shape', shape], { invalid: true }));
-            ratios.push(theirs.server.cpu_us_per_packet / ours.server.cpu_us_per_packet);
-            delays.push(theirs.delay_ms.p99 / ours.delay_ms.p99);
-            memory.push(theirs.server.rss_kib / ours.server.rss_kib);
+            const own = await withBridge(`beside-${shape}`, pid => load(`beside-${shape}`, pid, ['--shape', shape], { invalid: true }));
+            ratios.push(theirs.server.cpu_us_per_packet / own.server.cpu_us_per_packet);
+            delays.push(theirs.delay_ms.p99 / own.delay_ms.p99);
+            memory.push(theirs.server.rss_kib / own.server.rss_kib);
         }
-        worst.push(median(ratios));
         figures.push(`${shape}: ${spread(ratios, 1)} times the CPU a packet, ${median(delays).toFixed(0)} times the p99 delay, ${median(memory).toFixed(0)} times the memory`);
     }
-    if (Math.min(...worst) < 8) { throw new Error(figures.join('; ')); }
-    return figures.join('; ');
+    const theirs = await capacity([8, 9, 10, 11, 12, 13, 14, 15, 16], n => put(`jvb-${n}x${n}`, ['--shape', `${n}x${n}`]));
+    ours = ours ?? await ownCapacity();
+    const said = `${(ours.rate / theirs.rate).toFixed(1)} times: ${Math.round(ours.rate)} packets/s on a core, theirs ${theirs.said} (then ${theirs.next}); ${figures.join('; ')}`;
+    if (!(ours.rate >= 8 * theirs.rate)) { throw new Error(said); }
+    return said;
 }));
 await check('one report, opened in a browser', async () => {
     const page = fs.readdirSync(out).filter(f => f.endsWith('.html')).at(0)

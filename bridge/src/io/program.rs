@@ -157,7 +157,7 @@ fn bases(config: &Config) -> Result<Vec<SocketAddr>, Failure> {
 pub fn start(
     config: Config,
     bases: &[SocketAddr],
-    sockets: Vec<Sockets>,
+    mut sockets: Vec<Sockets>,
 ) -> anyhow::Result<(Arc<Bridge>, mpsc::UnboundedReceiver<worker::Report>)> {
     let certificate = Arc::new(certificate::generate());
     let announced = candidates(bases, &config.harvest.static_mappings);
@@ -183,7 +183,7 @@ pub fn start(
         rng::generator(),
     );
     let (reports, received) = mpsc::unbounded_channel();
-    let steering = steering(&sockets, config.steer);
+    let steering = steering(&mut sockets, config.steer);
     let shards = (0..sockets.len()).map(|number| {
         let site = Site {
             number,
@@ -199,7 +199,7 @@ pub fn start(
         version = metrics::VERSION,
         media = ?bases,
         workers = mailboxes.len(),
-        steered = steering.is_some(),
+        steered = steering.as_ref().is_some_and(Steering::knows_homes),
         private_http = ?config.private_http,
         public_http = ?config.public_http,
         xmpp = config.xmpp.len(),
@@ -216,24 +216,21 @@ pub fn start(
     Ok((Arc::new(bridge), received))
 }
 
-/// What lets the kernel give datagrams to the worker whose they are: nothing, where
-/// there is but one, or where that would be a danger to the kernel.
-fn steering(sockets: &[Sockets], steer: Steer) -> Option<Steering> {
-    let [first, _, ..] = sockets else {
-        return None;
-    };
-    match steer {
+/// What lets the kernel give datagrams to the worker whose they are, and keep RTCP
+/// apart.
+fn steering(sockets: &mut [Sockets], steer: Steer) -> Option<Steering> {
+    let replaces = match steer {
         Steer::Never => return None,
-        Steer::Auto if !replaces_safely() => {
-            tracing::info!(
-                "workers hand datagrams to each other, since this kernel is not known to have the \
-                 fix of CVE-2026-52910; if it has, set viaduct.bridge.steer = always"
-            );
-            return None;
-        }
-        Steer::Auto | Steer::Always => {}
+        Steer::Auto => replaces_safely(),
+        Steer::Always => true,
+    };
+    if !replaces && sockets.len() > 1 {
+        tracing::info!(
+            "workers hand datagrams to each other, since this kernel is not known to have the \
+             fix of CVE-2026-52910; if it has, set viaduct.bridge.steer = always"
+        );
     }
-    let steering = Steering::new(first);
+    let steering = Steering::new(sockets, replaces);
     let failed = |error| tracing::info!(%error, "the kernel cannot steer datagrams");
     steering.map_err(failed).ok()
 }

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::clock;
 use super::neighbours::{Letterbox, Neighbours, acquaint};
-use super::udp::{Counters, Sockets};
+use super::udp::{Counters, Feedback, Sockets};
 use crate::command::{Command, Event};
 use crate::directory::Misdirected;
 use crate::forward_delay::{ForwardDelays, Stopwatch};
@@ -34,6 +34,10 @@ const LEAST_DATAGRAMS_A_TURN: usize = 4;
 /// Octets that a turn should send: more would not stay in the CPU's own cache
 /// until the kernel reads them, and what was first would wait for the last.
 const OUTPUT_A_TURN: usize = 1 << 20;
+/// RTCP waits for media where that comes more often than this, and never longer:
+/// each wake costs as much as several packets, and a receiver reports twenty times a
+/// second. Nothing that is forwarded waits.
+const FEEDBACK_WAITS: Duration = Duration::from_millis(5);
 /// Commands taken in a turn.
 const MAIL_A_TURN: usize = 64;
 /// The longest sleep: a turn at least this often shows that the worker lives.
@@ -173,6 +177,10 @@ pub fn spawn(
             vitals,
             stopwatch: Stopwatch::default(),
             appetite: DATAGRAMS_A_TURN,
+            media: Pace {
+                last: clock::now(),
+                gap: Duration::MAX,
+            },
         };
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
@@ -206,6 +214,24 @@ impl Inbox {
     }
 }
 
+/// How often media comes.
+struct Pace {
+    last: Instant,
+    /// Between the last two turns in which some came.
+    gap: Duration,
+}
+
+impl Pace {
+    fn note(&mut self, turn: Instant) {
+        self.gap = turn.saturating_duration_since(self.last);
+        self.last = turn;
+    }
+
+    fn is_brisk(&self, now: Instant) -> bool {
+        self.gap < FEEDBACK_WAITS && now.saturating_duration_since(self.last) < FEEDBACK_WAITS
+    }
+}
+
 struct Worker {
     index: usize,
     sockets: Sockets,
@@ -217,6 +243,7 @@ struct Worker {
     stopwatch: Stopwatch,
     /// Datagrams to take of each queue in the next turn.
     appetite: usize,
+    media: Pace,
 }
 
 impl Worker {
@@ -250,7 +277,16 @@ impl Worker {
                 Some(due) => due.saturating_duration_since(now).min(LONGEST_WAIT),
                 None => LONGEST_WAIT,
             };
-            self.sockets.wait(wait);
+            if self.sockets.media_came() {
+                self.media.note(turn);
+            }
+            match self.media.is_brisk(now) {
+                true => {
+                    let wait = wait.min(FEEDBACK_WAITS);
+                    self.sockets.wait(wait, Feedback::Waits);
+                }
+                false => self.sockets.wait(wait, Feedback::Wakes),
+            }
         }
     }
 

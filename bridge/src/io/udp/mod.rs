@@ -72,10 +72,24 @@ impl Counters {
     }
 }
 
+/// Whether RTCP that comes ends a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feedback {
+    Wakes,
+    /// It lies until something else ends the wait. Only where the kernel takes it
+    /// to sockets of its own, and not elsewhere.
+    Waits,
+}
+
 /// The sockets of one worker.
 #[derive(Debug)]
 pub struct Sockets {
+    /// Those for RTCP alone come last.
     sockets: Vec<Bound>,
+    /// The kernel takes RTCP to those, and nothing else.
+    apart: bool,
+    /// Something came that is not RTCP, at the last attempt to receive.
+    media_came: bool,
     waker: Waker,
     polled: Vec<libc::pollfd>,
     buffers: Box<[[u8; DATAGRAM]; BATCH]>,
@@ -101,12 +115,29 @@ struct Bound {
     segments: bool,
     /// No datagram has been too long for its path: see [`fragment`].
     whole: bool,
+    /// For RTCP, once the kernel is told.
+    feedback: bool,
 }
 
 impl Sockets {
     /// The addresses of the sockets, with the port that was chosen.
     pub fn locals(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.sockets.iter().map(|s| s.local)
+        self.media().map(|s| s.local)
+    }
+
+    fn media(&self) -> impl Iterator<Item = &Bound> {
+        self.sockets.iter().filter(|s| !s.feedback)
+    }
+
+    /// The kernel takes RTCP to sockets of its own from now on.
+    pub fn set_apart(&mut self) {
+        self.apart = true;
+    }
+
+    /// Whether something came, at the last attempt to receive, that is not known to
+    /// be RTCP.
+    pub fn media_came(&self) -> bool {
+        self.media_came
     }
 
     pub fn waker(&self) -> Waker {
@@ -124,15 +155,22 @@ impl Sockets {
 
     /// Waits until there is something to receive, the waker was used, or
     /// `timeout` is over.
-    pub fn wait(&mut self, timeout: Duration) {
+    pub fn wait(&mut self, timeout: Duration, feedback: Feedback) {
+        let apart = self.apart && feedback == Feedback::Waits;
         let poll = |fd: &dyn AsRawFd| libc::pollfd {
             fd: fd.as_raw_fd(),
             events: libc::POLLIN,
             revents: 0,
         };
         self.polled.clear();
-        self.polled
-            .extend(self.sockets.iter().map(|s| poll(&s.socket)));
+        let wakes = |s: &Bound| !(apart && s.feedback);
+        for socket in &mut self.sockets {
+            match wakes(socket) {
+                true => self.polled.push(poll(&socket.socket)),
+                // It is to be looked at whatever ends the wait.
+                false => socket.readable = true,
+            }
+        }
         self.polled.push(poll(&*self.waker.0));
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
@@ -146,7 +184,8 @@ impl Sockets {
             return;
         }
         let mut ready = self.polled.iter().map(|p| p.revents != 0);
-        for (socket, ready) in self.sockets.iter_mut().zip(&mut ready) {
+        let woken = self.sockets.iter_mut().filter(|s| wakes(s));
+        for (socket, ready) in woken.zip(&mut ready) {
             socket.readable |= ready;
         }
         if ready.next() == Some(true) {
@@ -162,6 +201,7 @@ impl Sockets {
         mut take: impl FnMut(SocketAddr, SocketAddr, &mut [u8]),
     ) -> usize {
         let mut taken = 0;
+        self.media_came = false;
         let count = self.sockets.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
@@ -180,6 +220,7 @@ impl Sockets {
                 let received = received.unwrap_or(0);
                 self.counters.received += received as u64;
                 taken += received;
+                self.media_came |= received > 0 && !socket.feedback;
                 // Fewer than there was room for: the queue is empty.
                 socket.readable = received == room;
                 socket.room = (received * 2).clamp(LEAST_ROOM, BATCH);
@@ -375,8 +416,10 @@ mod tests {
 
     pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+    /// A worker's sockets as the bridge has them: RTCP is kept apart.
     fn open_one(address: SocketAddr) -> (Sockets, SocketAddr) {
-        let sockets = Sockets::open(&[address], 1).expect("a free port");
+        let mut sockets = Sockets::open(&[address], 1).expect("a free port");
+        Steering::new(&mut sockets, false).expect("a kernel that takes programs");
         let one = sockets.into_iter().next().expect("one worker");
         let local = one.locals().next().expect("one address");
         (one, local)
@@ -406,7 +449,7 @@ mod tests {
         }
         two.send_to(&[2; DATAGRAM + 1], local).expect("room");
         two.send_to(&[2; DATAGRAM], local).expect("room");
-        sockets.wait(Duration::from_secs(5));
+        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
         let mut got = Vec::new();
         let mut take = |to, from, datagram: &mut [u8]| got.push((to, from, datagram.to_vec()));
         assert_eq!(sockets.receive(65, &mut take), 65);
@@ -490,7 +533,8 @@ mod tests {
     #[test]
     fn several_addresses_share_one_port() {
         let second = SocketAddr::from(([127, 0, 0, 2], 0));
-        let sockets = Sockets::open(&[LOOPBACK, second], 1).expect("free ports");
+        let mut sockets = Sockets::open(&[LOOPBACK, second], 1).expect("free ports");
+        Steering::new(&mut sockets, false).expect("a kernel that takes programs");
         let mut sockets = sockets.into_iter().next().expect("one worker");
         let locals: Vec<_> = sockets.locals().collect();
         assert_eq!(locals[0].port(), locals[1].port());
@@ -499,7 +543,7 @@ mod tests {
             peer.send_to(b"to you", local).expect("room");
         }
         let mut outbox = Outbox::default();
-        sockets.wait(Duration::from_secs(5));
+        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
         sockets.receive(64, |local, from, datagram| {
             assert_eq!(from, address);
             outbox.push(local, from, datagram);
@@ -526,7 +570,7 @@ mod tests {
         sockets.send(&mut outbox);
         assert_eq!([next(&peer), next(&peer)], [b"one", b"two"]);
         peer.send_to(b"back", local).expect("room");
-        sockets.wait(Duration::from_secs(5));
+        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
         let mut senders = Vec::new();
         sockets.receive(64, |_, from, _| senders.push(from));
         assert_eq!(senders, [to]);
@@ -535,7 +579,8 @@ mod tests {
     #[test]
     fn a_broken_socket_shows_and_the_others_go_on() {
         let second = SocketAddr::from(([127, 0, 0, 2], 0));
-        let sockets = Sockets::open(&[LOOPBACK, second], 1).expect("free ports");
+        let mut sockets = Sockets::open(&[LOOPBACK, second], 1).expect("free ports");
+        Steering::new(&mut sockets, false).expect("a kernel that takes programs");
         let mut sockets = sockets.into_iter().next().expect("one worker");
         let locals: Vec<_> = sockets.locals().collect();
         let (peer, _) = peer();
@@ -544,7 +589,7 @@ mod tests {
         // SAFETY: no pointers; both descriptors are open.
         let dup = unsafe { libc::dup2(null.as_raw_fd(), sockets.sockets[0].socket.as_raw_fd()) };
         assert!(dup >= 0);
-        sockets.wait(Duration::from_secs(5));
+        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
         let mut got = Vec::new();
         sockets.receive(64, |local, _, datagram| {
             got.push((local, datagram.to_vec()))
@@ -561,11 +606,11 @@ mod tests {
         let start = Instant::now();
         waker.wake();
         waker.wake();
-        sockets.wait(Duration::from_secs(60));
-        sockets.wait(Duration::from_millis(5));
+        sockets.wait(Duration::from_secs(60), Feedback::Wakes);
+        sockets.wait(Duration::from_millis(5), Feedback::Wakes);
         assert!(start.elapsed() >= Duration::from_millis(5));
         let thread = std::thread::spawn(move || waker.wake());
-        sockets.wait(Duration::from_secs(60));
+        sockets.wait(Duration::from_secs(60), Feedback::Wakes);
         thread.join().expect("no panic");
         assert!(start.elapsed() < Duration::from_secs(30));
     }

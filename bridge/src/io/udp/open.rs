@@ -94,7 +94,9 @@ impl Sockets {
         // A socket that does not share its port would bar those that do.
         drop(alone);
         let claim = Arc::new(Claim { _names: names });
-        let worker = |_| {
+        // The place of a socket in its group is what the kernel is told by: first all
+        // those for media, then all those for RTCP.
+        let open = |feedback| {
             let open = |&local| {
                 let error = |source| OpenError::new(local, source);
                 Ok(Bound {
@@ -105,14 +107,25 @@ impl Sockets {
                     failing: false,
                     segments: true,
                     whole: true,
+                    feedback,
                 })
             };
+            let of_worker = |_| locals.iter().map(open).collect::<Result<Vec<_>, _>>();
+            (0..workers)
+                .map(of_worker)
+                .collect::<Result<Vec<_>, OpenError>>()
+        };
+        let (media, feedback) = (open(false)?, open(true)?);
+        let worker = |(mut sockets, mut feedback): (Vec<Bound>, Vec<Bound>)| {
+            sockets.append(&mut feedback);
             let waker = Waker::new().map_err(|source| OpenError::Other {
                 address: locals[0],
                 source,
             })?;
             Ok(Self {
-                sockets: locals.iter().map(open).collect::<Result<_, _>>()?,
+                sockets,
+                apart: false,
+                media_came: false,
                 waker,
                 polled: Vec::new(),
                 buffers: Box::new([[0; DATAGRAM]; BATCH]),
@@ -123,7 +136,7 @@ impl Sockets {
                 _claim: Arc::clone(&claim),
             })
         };
-        (0..workers).map(worker).collect()
+        media.into_iter().zip(feedback).map(worker).collect()
     }
 }
 

@@ -2,12 +2,14 @@
 //! ([`crate::steering`]), one for each local address, and a new one when the homes
 //! of addresses have changed.
 //!
-//! A socket's place in its group is the number of its worker: they are bound in that
-//! order, and none is closed before the end.
+//! A socket's place in its group is the number of its worker, and behind those the
+//! same again for RTCP: they are bound in that order, and none is closed before the
+//! end.
 //!
-//! Programs are replaced while datagrams come in, and kernels before the middle of
-//! 2026 free the old one though another CPU may be running it (CVE-2026-52910). So
-//! this is for kernels that are known to wait, or where the operator says so.
+//! The first program knows nobody; it keeps RTCP apart. Further ones replace it while
+//! datagrams come in, and kernels before the middle of 2026 free the old one though
+//! another CPU may be running it (CVE-2026-52910). So those are for kernels that are
+//! known to wait, or where the operator says so.
 
 use std::io;
 use std::mem::size_of;
@@ -40,6 +42,9 @@ type Release = (u32, u32, u32);
 #[derive(Debug)]
 pub struct Steering {
     groups: Vec<Group>,
+    workers: usize,
+    /// A program may be replaced by another.
+    replaces: bool,
     /// Instructions that the kernel has room for, as far as is known.
     room: usize,
 }
@@ -54,8 +59,9 @@ struct Group {
 }
 
 impl Steering {
-    /// That of the groups which the sockets of a worker belong to.
-    pub fn new(sockets: &Sockets) -> io::Result<Self> {
+    /// That of the groups which the sockets of all workers make; from now on the
+    /// kernel keeps RTCP apart, and with `replaces` it can be told of homes.
+    pub fn new(all: &mut [Sockets], replaces: bool) -> io::Result<Self> {
         let group = |bound: &super::Bound| {
             Ok(Group {
                 socket: bound.socket.try_clone()?,
@@ -63,19 +69,30 @@ impl Steering {
                 attached: Vec::new(),
             })
         };
-        Ok(Self {
-            groups: sockets
-                .sockets
-                .iter()
-                .map(group)
-                .collect::<io::Result<_>>()?,
+        let first = all.first().into_iter().flat_map(Sockets::media);
+        let mut steering = Self {
+            groups: first.map(group).collect::<io::Result<_>>()?,
+            workers: all.len(),
+            replaces: true,
             room: MAX_INSTRUCTIONS,
-        })
+        };
+        steering.steer(&[])?;
+        steering.replaces = replaces;
+        all.iter_mut().for_each(Sockets::set_apart);
+        Ok(steering)
+    }
+
+    /// Whether there is anybody to choose from, and the kernel can be told whom.
+    pub fn knows_homes(&self) -> bool {
+        self.replaces && self.workers > 1
     }
 
     /// Tells the kernel which worker each address belongs to. After an error things
     /// are as before, in some of the groups.
     pub fn steer(&mut self, homes: &[(SocketAddr, usize)]) -> io::Result<()> {
+        if !self.replaces {
+            return Ok(());
+        }
         for family in [Family::V4, Family::V6] {
             while let Err(error) = self.steer_family(family, homes) {
                 if error.raw_os_error() != Some(libc::ENOMEM) || self.room <= LEAST_ROOM {
@@ -93,7 +110,7 @@ impl Steering {
         if ours.peek().is_none() {
             return Ok(());
         }
-        let program = program(family, homes, self.room);
+        let program = program(family, self.workers, homes, self.room);
         tracing::debug!(?family, known = program.known, of = program.of, "steering");
         for group in ours {
             if group.attached != program.instructions {
@@ -168,6 +185,7 @@ mod tests {
     use std::net::{IpAddr, Ipv6Addr};
     use std::time::Duration;
 
+    use super::super::Feedback;
     use super::super::tests::LOOPBACK;
     use super::*;
 
@@ -184,7 +202,7 @@ mod tests {
         while arrived < peers.len() {
             let before = arrived;
             for (number, worker) in workers.iter_mut().enumerate() {
-                worker.wait(Duration::from_millis(50));
+                worker.wait(Duration::from_millis(50), Feedback::Wakes);
                 arrived += worker.receive(64, |_, from, _| {
                     let home = homes.iter().find(|(address, _)| *address == from);
                     assert!(home.is_none_or(|(_, home)| *home == number), "{from}");
@@ -204,7 +222,8 @@ mod tests {
                 continue;
             };
             let mut workers = Sockets::open(&[any], WORKERS).expect("a free port");
-            let mut steering = Steering::new(&workers[0]).expect("a descriptor");
+            let steering = Steering::new(&mut workers, true);
+            let mut steering = steering.expect("a kernel that takes programs");
             // Chance would get one of these right once in 10^30 runs.
             for shift in 0..3 {
                 let of = |(n, peer): (usize, &UdpSocket)| {
@@ -221,11 +240,48 @@ mod tests {
         }
     }
 
+    /// It is there when something else ends the wait.
+    #[test]
+    fn feedback_waits_for_media_where_that_is_asked_for() {
+        let mut workers = Sockets::open(&[LOOPBACK], 1).expect("a free port");
+        Steering::new(&mut workers, false).expect("a kernel that takes programs");
+        let worker = &mut workers[0];
+        let local = worker.locals().next().expect("one address");
+        let peer = UdpSocket::bind(LOOPBACK).expect("a free port");
+        let (media, feedback) = ([0x90, 111, 0], [0x8f, 205, 0]);
+        let mut next = |wait, feedback| {
+            worker.wait(Duration::from_millis(wait), feedback);
+            let mut came = Vec::new();
+            worker.receive(64, |_, _, datagram| came.push(datagram.to_vec()));
+            (came, worker.media_came())
+        };
+        assert_eq!(next(0, Feedback::Wakes), (vec![], false));
+        peer.send_to(&feedback, local).expect("room");
+        assert_eq!(
+            next(5000, Feedback::Wakes),
+            (vec![feedback.to_vec()], false)
+        );
+        let began = std::time::Instant::now();
+        peer.send_to(&feedback, local).expect("room");
+        assert_eq!(next(20, Feedback::Waits), (vec![feedback.to_vec()], false));
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        for datagram in [feedback, media] {
+            peer.send_to(&datagram, local).expect("room");
+        }
+        let (mut came, media_came) = next(5000, Feedback::Waits);
+        came.sort();
+        assert_eq!(
+            (came, media_came),
+            (vec![feedback.to_vec(), media.to_vec()], true)
+        );
+    }
+
     /// As long as a program can be, and longer than a kernel may have room for.
     #[test]
     fn a_thousand_times_more_are_steered_as_far_as_there_is_room() {
         let mut workers = Sockets::open(&[LOOPBACK], WORKERS).expect("a free port");
-        let mut steering = Steering::new(&workers[0]).expect("a descriptor");
+        let steering = Steering::new(&mut workers, true);
+        let mut steering = steering.expect("a kernel that takes programs");
         let peers: Vec<_> = (0..4)
             .map(|_| UdpSocket::bind(LOOPBACK).expect("a free port"))
             .collect();

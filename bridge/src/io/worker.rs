@@ -38,6 +38,10 @@ const OUTPUT_A_TURN: usize = 1 << 20;
 /// each wake costs as much as several packets, and a receiver reports twenty times a
 /// second. Nothing that is forwarded waits.
 const FEEDBACK_WAITS: Duration = Duration::from_millis(5);
+/// But only where it comes so often: else more wakes are for nothing, when that time
+/// is over, than are saved.
+const MANY_REPORTS: u32 = 20;
+const REPORTS_COUNTED: Duration = Duration::from_millis(100);
 /// Commands taken in a turn.
 const MAIL_A_TURN: usize = 64;
 /// The longest sleep: a turn at least this often shows that the worker lives.
@@ -177,10 +181,7 @@ pub fn spawn(
             vitals,
             stopwatch: Stopwatch::default(),
             appetite: DATAGRAMS_A_TURN,
-            media: Pace {
-                last: clock::now(),
-                gap: Duration::MAX,
-            },
+            pace: Pace::new(clock::now()),
         };
         std::thread::Builder::new()
             .name(format!("worker-{index}"))
@@ -214,21 +215,46 @@ impl Inbox {
     }
 }
 
-/// How often media comes.
+/// How often media comes, and RTCP.
 struct Pace {
     last: Instant,
-    /// Between the last two turns in which some came.
+    /// Between the last two turns in which some media came.
     gap: Duration,
+    /// Since when reports are counted, and whether there were many before.
+    counted: Instant,
+    reports: u32,
+    many: bool,
 }
 
 impl Pace {
-    fn note(&mut self, turn: Instant) {
-        self.gap = turn.saturating_duration_since(self.last);
-        self.last = turn;
+    fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            gap: Duration::MAX,
+            counted: now,
+            reports: 0,
+            many: false,
+        }
     }
 
+    fn note(&mut self, turn: Instant, sockets: &Sockets) {
+        if sockets.media_came() {
+            self.gap = turn.saturating_duration_since(self.last);
+            self.last = turn;
+        }
+        self.reports += sockets.reports_came() as u32;
+        let passed = turn.saturating_duration_since(self.counted);
+        if passed >= REPORTS_COUNTED {
+            self.many = self.reports >= MANY_REPORTS && passed < 2 * REPORTS_COUNTED;
+            (self.counted, self.reports) = (turn, 0);
+        }
+    }
+
+    /// Whether RTCP may wait for media.
     fn is_brisk(&self, now: Instant) -> bool {
-        self.gap < FEEDBACK_WAITS && now.saturating_duration_since(self.last) < FEEDBACK_WAITS
+        self.many
+            && self.gap < FEEDBACK_WAITS
+            && now.saturating_duration_since(self.last) < FEEDBACK_WAITS
     }
 }
 
@@ -243,7 +269,7 @@ struct Worker {
     stopwatch: Stopwatch,
     /// Datagrams to take of each queue in the next turn.
     appetite: usize,
-    media: Pace,
+    pace: Pace,
 }
 
 impl Worker {
@@ -277,10 +303,8 @@ impl Worker {
                 Some(due) => due.saturating_duration_since(now).min(LONGEST_WAIT),
                 None => LONGEST_WAIT,
             };
-            if self.sockets.media_came() {
-                self.media.note(turn);
-            }
-            match self.media.is_brisk(now) {
+            self.pace.note(turn, &self.sockets);
+            match self.pace.is_brisk(now) {
                 true => {
                     let wait = wait.min(FEEDBACK_WAITS);
                     self.sockets.wait(wait, Feedback::Waits);

@@ -24,6 +24,9 @@ use crate::rtp::{PacketIndex, Ssrc};
 /// How long a rendition must have been left alone to be compared with others:
 /// longer than anything of before is remembered or sent again.
 const SETTLED: Duration = Duration::from_secs(3);
+/// Most renditions of the same layer that one is compared with: others come to the
+/// first, unless that has a past which theirs will never equal.
+const MAX_COMPARED: usize = 4;
 
 /// One receiver of a rendition.
 #[derive(Clone, Debug)]
@@ -358,16 +361,17 @@ impl Renditions {
         let mut at = 1;
         while at < self.list.len() {
             let own = &self.list[at];
-            let same = |base: &&Rendition| {
+            let same = |base: &Rendition| {
                 settled(base) && base.projection.target() == own.projection.target()
             };
-            // The first one of a target is the one that others come to: comparing
-            // all with all would find no more.
-            let base = self.list[..at].iter().position(|r| same(&r));
-            let common = base.filter(|_| settled(own)).and_then(|base| {
-                let of_base = &self.list[base].projection;
-                Some((base, own.projection.shift_from(of_base, now)?))
-            });
+            let bases = self.list[..at].iter().enumerate();
+            let common = bases
+                .filter(|(_, base)| settled(own) && same(base))
+                .take(MAX_COMPARED)
+                .find_map(|(number, base)| {
+                    let common = own.projection.shift_from(&base.projection, now)?;
+                    Some((number, common))
+                });
             let Some((base, (shift, since))) = common else {
                 at += 1;
                 continue;

@@ -88,8 +88,10 @@ pub struct Sockets {
     sockets: Vec<Bound>,
     /// The kernel takes RTCP to those, and nothing else.
     apart: bool,
-    /// Something came that is not RTCP, at the last attempt to receive.
+    /// At the last attempt to receive: something came that is not RTCP, and how much
+    /// RTCP did.
     media_came: bool,
+    reports_came: usize,
     waker: Waker,
     polled: Vec<libc::pollfd>,
     buffers: Box<[[u8; DATAGRAM]; BATCH]>,
@@ -138,6 +140,11 @@ impl Sockets {
     /// be RTCP.
     pub fn media_came(&self) -> bool {
         self.media_came
+    }
+
+    /// How many datagrams came, at the last attempt to receive, that are RTCP.
+    pub fn reports_came(&self) -> usize {
+        self.reports_came
     }
 
     pub fn waker(&self) -> Waker {
@@ -201,7 +208,7 @@ impl Sockets {
         mut take: impl FnMut(SocketAddr, SocketAddr, &mut [u8]),
     ) -> usize {
         let mut taken = 0;
-        self.media_came = false;
+        (self.media_came, self.reports_came) = (false, 0);
         let count = self.sockets.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
@@ -220,7 +227,10 @@ impl Sockets {
                 let received = received.unwrap_or(0);
                 self.counters.received += received as u64;
                 taken += received;
-                self.media_came |= received > 0 && !socket.feedback;
+                match self.apart && socket.feedback {
+                    true => self.reports_came += received,
+                    false => self.media_came |= received > 0,
+                }
                 // Fewer than there was room for: the queue is empty.
                 socket.readable = received == room;
                 socket.room = (received * 2).clamp(LEAST_ROOM, BATCH);

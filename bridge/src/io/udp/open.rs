@@ -126,6 +126,7 @@ impl Sockets {
                 sockets,
                 apart: false,
                 media_came: false,
+                reports_came: 0,
                 waker,
                 polled: Vec::new(),
                 buffers: Box::new([[0; DATAGRAM]; BATCH]),

@@ -19,7 +19,7 @@ pub(super) struct Mode {
     key: bool,
 }
 
-const fn mode(spatial: u8, temporal: u8, key: bool) -> Mode {
+pub(super) const fn mode(spatial: u8, temporal: u8, key: bool) -> Mode {
     Mode {
         spatial,
         temporal,

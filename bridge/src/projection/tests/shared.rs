@@ -229,3 +229,29 @@ fn nobody_gets_what_was_before_it_came() {
     let merged = compare(&mut deliver(sent, &[(181, Fate::Late(1500))]), &wishes);
     assert_eq!(merged.expect("all agree"), 1);
 }
+
+/// One who was there when the source had another codec has frame numbers to come
+/// back to, which nobody else has.
+#[test]
+fn one_with_a_past_keeps_nobody_apart() {
+    let pictures: Vec<Picture> = (0..250)
+        .map(|n| Picture {
+            packets: 2,
+            key: n % 30 == 0,
+            target: None,
+        })
+        .collect();
+    let (modes, recorded) = (vec![descriptor::mode(1, 3, false)], false);
+    let mut sent = descriptor::sender(&pictures[..10], &modes, recorded, [(5, 5); 3]);
+    let before = Duration::from_millis(330);
+    let later = vp8_sender(&pictures, [(0x2_0000, 5, 9); 3]);
+    sent.extend(
+        later
+            .into_iter()
+            .map(|(at, target, media)| (at + before, target, media)),
+    );
+    let low = Some(LayerIndex::new(0, 0, 2).0);
+    let wishes = [(0, 0, low), (300, 1, low), (600, 2, low)];
+    let merged = compare(&mut deliver(sent, &[]), &wishes);
+    assert_eq!(merged.expect("all agree"), 1);
+}

@@ -52,6 +52,11 @@ const place = (() => {
 const median = of => { const s = [...of].sort((a, b) => a - b); return s.length % 2 ? s[(s.length - 1) / 2] : (s[s.length / 2 - 1] + s[s.length / 2]) / 2; };
 const spread = (of, digits = 2) => `${median(of).toFixed(digits)} (${Math.min(...of).toFixed(digits)}-${Math.max(...of).toFixed(digits)})`;
 
+async function end(child) {
+    child.kill('SIGTERM');
+    await new Promise(gone => { if (child.exitCode !== null || child.signalCode) { gone(); } else { child.on('exit', gone); } });
+}
+
 /// A fresh bridge on its CPU for the time of `work`.
 async function withBridge(name, work, { workers = 1, cpus = SERVER_CPU } = {}) {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'load-bridge-'));
@@ -76,8 +81,7 @@ async function withBridge(name, work, { workers = 1, cpus = SERVER_CPU } = {}) {
         }
         return await work(child.pid);
     } finally {
-        child.kill('SIGTERM');
-        await new Promise(gone => { if (child.exitCode !== null || child.signalCode) { gone(); } else { child.on('exit', gone); } });
+        await end(child);
         fs.closeSync(log);
         fs.rmSync(folder, { recursive: true, force: true });
     }
@@ -296,8 +300,7 @@ async function withJvb(work) {
         await put('jvb-warm', ['--shape', '10x10', '--seconds', warm]);
         return await work(put);
     } finally {
-        child.kill('SIGTERM');
-        await new Promise(gone => { if (child.exitCode !== null || child.signalCode) { gone(); } else { child.on('exit', gone); } });
+        await end(child);
         fs.closeSync(log);
     }
 }

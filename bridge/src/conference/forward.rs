@@ -124,9 +124,9 @@ impl Conference {
                     let (Some(audio), Some(receiver)) = (output, receiver) else {
                         continue;
                     };
-                    let wanted = audio.wanted && receiver.formats.audio;
-                    if let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters)
-                        && wanted
+                    if audio.wanted
+                        && receiver.formats.audio
+                        && let Some(mut wire) = receiver.peer.wire(turn.outbox, turn.counters)
                     {
                         audio.send(index, &view, *red, &receiver.formats, &mut wire);
                     }

@@ -96,7 +96,7 @@ impl KeyframeRequester {
 /// again, then each time twice as long, at most every 3.2 s. JVB allows three
 /// requests in 10 s, which leaves a receiver without a picture for the rest of
 /// the time when the sender was still starting the layer it wants.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Pace {
     next: Option<Instant>,
     asked: u32,

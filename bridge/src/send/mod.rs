@@ -96,7 +96,7 @@ impl Wire<'_> {
 
 /// What was sent under one SSRC, as sender reports tell it, and what the
 /// receiver says of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Sent {
     pub packets: u32,
     pub octets: u32,
@@ -147,10 +147,7 @@ impl Outputs {
     pub fn sent(&self, slot: usize) -> Option<&Sent> {
         match self {
             Self::Audio(outputs) => Some(&outputs.get(slot)?.as_ref()?.sent),
-            Self::Video(renditions) => {
-                let seat = renditions.recipient(slot)?;
-                Some(&seat.sent)
-            }
+            Self::Video(renditions) => Some(renditions.view(slot)?.sent()),
         }
     }
 
@@ -341,16 +338,13 @@ impl Downlink {
 
     /// What else a video packet to this receiver leaves with.
     pub fn extensions(&mut self, now: Instant, formats: &Formats) -> EgressExtensions {
-        self.tagging(now, formats).extensions()
-    }
-
-    fn tagging<'a>(&'a mut self, now: Instant, formats: &'a Formats) -> Tagging<'a> {
-        Tagging {
+        let mut tagging = Tagging {
             formats,
             tagger: &mut self.tagger,
             origin: self.origin,
             now,
-        }
+        };
+        tagging.extensions()
     }
 
     /// Answers a request for retransmission of what is at `place`, `source` to

@@ -29,7 +29,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 const MAX_COMPARED: usize = 4;
 
 /// One receiver of a rendition.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Recipient {
     /// Its place in the conference.
     pub slot: usize,
@@ -49,7 +49,7 @@ impl Recipient {
 }
 
 /// What some receivers are given of a source.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Rendition {
     number: u64,
     /// What it was copied from, and how many packets that had seen.
@@ -121,14 +121,6 @@ impl Rendition {
         self.pace.reset();
         self.since = now;
         self.seen += 1;
-    }
-
-    /// As one of its receivers gets it.
-    fn view<'a>(&'a self, recipient: &'a Recipient) -> View<'a> {
-        View {
-            rendition: self,
-            recipient,
-        }
     }
 }
 
@@ -237,18 +229,15 @@ impl Renditions {
     pub fn view(&self, slot: usize) -> Option<View<'_>> {
         let seat = self.seat(slot)?;
         let rendition = &self.list[seat.rendition];
-        Some(rendition.view(&rendition.recipients[seat.at]))
+        Some(View {
+            rendition,
+            recipient: &rendition.recipients[seat.at],
+        })
     }
 
     /// The SSRC under which all get the source.
     pub fn ssrc(&self) -> Ssrc {
         self.ssrc
-    }
-
-    /// A receiver among those of its rendition.
-    pub fn recipient(&self, slot: usize) -> Option<&Recipient> {
-        let seat = self.seat(slot)?;
-        Some(&self.list[seat.rendition].recipients[seat.at])
     }
 
     /// What is counted of a receiver.

@@ -427,10 +427,14 @@ mod tests {
     pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     /// A worker's sockets as the bridge has them: RTCP is kept apart.
-    fn open_one(address: SocketAddr) -> (Sockets, SocketAddr) {
-        let mut sockets = Sockets::open(&[address], 1).expect("a free port");
+    fn open(addresses: &[SocketAddr]) -> Sockets {
+        let mut sockets = Sockets::open(addresses, 1).expect("free ports");
         Steering::new(&mut sockets, false).expect("a kernel that takes programs");
-        let one = sockets.into_iter().next().expect("one worker");
+        sockets.into_iter().next().expect("one worker")
+    }
+
+    fn open_one(address: SocketAddr) -> (Sockets, SocketAddr) {
+        let one = open(&[address]);
         let local = one.locals().next().expect("one address");
         (one, local)
     }
@@ -543,9 +547,7 @@ mod tests {
     #[test]
     fn several_addresses_share_one_port() {
         let second = SocketAddr::from(([127, 0, 0, 2], 0));
-        let mut sockets = Sockets::open(&[LOOPBACK, second], 1).expect("free ports");
-        Steering::new(&mut sockets, false).expect("a kernel that takes programs");
-        let mut sockets = sockets.into_iter().next().expect("one worker");
+        let mut sockets = open(&[LOOPBACK, second]);
         let locals: Vec<_> = sockets.locals().collect();
         assert_eq!(locals[0].port(), locals[1].port());
         let (peer, address) = peer();
@@ -589,9 +591,7 @@ mod tests {
     #[test]
     fn a_broken_socket_shows_and_the_others_go_on() {
         let second = SocketAddr::from(([127, 0, 0, 2], 0));
-        let mut sockets = Sockets::open(&[LOOPBACK, second], 1).expect("free ports");
-        Steering::new(&mut sockets, false).expect("a kernel that takes programs");
-        let mut sockets = sockets.into_iter().next().expect("one worker");
+        let mut sockets = open(&[LOOPBACK, second]);
         let locals: Vec<_> = sockets.locals().collect();
         let (peer, _) = peer();
         peer.send_to(b"still here", locals[1]).expect("room");

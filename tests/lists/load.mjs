@@ -161,6 +161,9 @@ for (let round = 1; round <= rounds; round++) {
     }
 }
 
+fs.writeFileSync(path.join(out, 'rounds.json'), JSON.stringify(Object.fromEntries([...measured].filter(([, all]) => all.length).map(([name, all]) =>
+    [name, all.map(({ ratio, cpu, limit, report }) => ({ ratio, cpu, limit, delivered: report.delivered_ratio, p99: report.delay_ms.p99 }))])), null, 1));
+
 /// All rounds of a row, or why there are not all.
 function of(name) {
     if (troubles.has(name)) { throw new Error(troubles.get(name)); }

@@ -184,7 +184,8 @@ impl Call {
     }
 
     fn turn(&mut self) {
-        self.sockets.wait(Duration::from_millis(1), Feedback::Wakes);
+        self.sockets
+            .wait(Instant::now(), Duration::from_millis(1), Feedback::Wakes);
         let (now, shard) = (Instant::now(), &mut self.shard);
         self.sockets.receive(256, |local, from, datagram| {
             // Nobody's until a check has come from that address.

@@ -274,19 +274,27 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
+        // Others may have something for this worker: they wake it, or it was not all
+        // taken.
+        let mut told = true;
         loop {
             let turn = clock::now();
-            self.neighbours.look();
-            let mut more = self.take_mail(turn);
             let appetite = self.appetite;
-            let (own, given) = (self.take_datagrams(turn), self.take_from_neighbours(turn));
-            more |= own.max(given) >= appetite;
+            let (mut left, mut given) = (false, 0);
+            if told {
+                self.neighbours.look();
+                left = self.take_mail(turn);
+            }
+            let own = self.take_datagrams(turn);
+            if told {
+                given = self.take_from_neighbours(turn);
+                left |= given >= appetite;
+            }
+            let more = left || own >= appetite;
             self.digest(own + given);
             self.stopwatch.handled(self.shard.forwarded());
             let now = clock::now();
-            if self.shard.next_timeout().is_some_and(|due| due <= now) {
-                self.shard.handle_timeout(now);
-            }
+            self.shard.handle_timeout(now);
             if !self.neighbours.any_far_behind() {
                 self.shard.tell_homes(now);
                 self.shard.tell_senders(now);
@@ -304,13 +312,14 @@ impl Worker {
                 None => LONGEST_WAIT,
             };
             self.pace.note(turn, &self.sockets);
-            match self.pace.is_brisk(now) {
+            let woken = match self.pace.is_brisk(now) {
                 true => {
                     let wait = wait.min(FEEDBACK_WAITS);
-                    self.sockets.wait(wait, Feedback::Waits);
+                    self.sockets.wait(now, wait, Feedback::Waits)
                 }
-                false => self.sockets.wait(wait, Feedback::Wakes),
-            }
+                false => self.sockets.wait(now, wait, Feedback::Wakes),
+            };
+            told = left || woken;
         }
     }
 

@@ -1,4 +1,5 @@
-//! What sendmmsg and recvmmsg are given, and how they are called.
+//! What sendmmsg and recvmmsg are given, and how they are called. Both are kept from
+//! call to call, so that only what is used has to be written.
 
 use std::io::{self, ErrorKind};
 use std::mem::{size_of, zeroed};
@@ -23,8 +24,7 @@ pub(super) const MAX_MESSAGE: usize = 65_507;
 /// Pieces of all messages of one call.
 const MAX_PIECES: usize = 512;
 
-/// What a call of sendmmsg or recvmmsg takes, kept from call to call so that
-/// only what is used has to be written.
+/// What a call of sendmmsg takes.
 pub(super) struct Call {
     headers: [libc::mmsghdr; BATCH],
     addresses: [libc::sockaddr_in6; BATCH],
@@ -118,40 +118,66 @@ impl Call {
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
+}
 
-    /// Receives what waits, into `buffers`. `take` gets `None` for a datagram
-    /// that was too long. Answers how many there were; `None` if the socket
-    /// cannot be received from.
-    pub(super) fn receive(
-        &mut self,
-        socket: &UdpSocket,
-        buffers: &mut [[u8; DATAGRAM]],
-        mut take: impl FnMut(SocketAddr, Option<&mut [u8]>),
-    ) -> Option<usize> {
-        let headers = &mut self.headers[..buffers.len()];
-        for (((header, address), piece), buffer) in headers
-            .iter_mut()
-            .zip(&mut self.addresses)
-            .zip(&mut self.pieces)
-            .zip(buffers.iter_mut())
-        {
+/// What a call of recvmmsg takes, and room for what it gives.
+pub(super) struct Intake {
+    headers: [libc::mmsghdr; BATCH],
+    addresses: [libc::sockaddr_in6; BATCH],
+    pieces: [libc::iovec; BATCH],
+    buffers: [[u8; DATAGRAM]; BATCH],
+}
+
+// SAFETY: its pointers point into this value itself, which stays in its box.
+unsafe impl Send for Intake {}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").finish_non_exhaustive()
+    }
+}
+
+impl Intake {
+    pub(super) fn new() -> Box<Self> {
+        // SAFETY: all fields are integers, pointers and arrays of them, for
+        // which zeros are valid.
+        let mut intake: Box<Self> = Box::new(unsafe { zeroed() });
+        let Self {
+            headers,
+            addresses,
+            pieces,
+            buffers,
+        } = &mut *intake;
+        let rooms = addresses.iter_mut().zip(pieces).zip(buffers);
+        for (header, ((address, piece), buffer)) in headers.iter_mut().zip(rooms) {
             piece.iov_base = buffer.as_mut_ptr().cast();
             piece.iov_len = DATAGRAM;
             let header = &mut header.msg_hdr;
             header.msg_name = std::ptr::from_mut(address).cast();
-            header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            header.msg_namelen = ADDRESS;
             header.msg_iov = piece;
             header.msg_iovlen = 1;
-            header.msg_control = std::ptr::null_mut();
-            header.msg_controllen = 0;
         }
-        let count = u32::try_from(headers.len()).expect("a batch is small");
-        // SAFETY: `count` headers are filled in; each points to an address and a
-        // buffer of the length it gives, which nothing else uses meanwhile.
+        intake
+    }
+
+    /// Receives what waits, at most so much or a batch. `take` gets `None` for a
+    /// datagram that was too long. Answers how many there were; `None` if the socket
+    /// cannot be received from.
+    pub(super) fn receive(
+        &mut self,
+        socket: &UdpSocket,
+        limit: usize,
+        mut take: impl FnMut(SocketAddr, Option<&mut [u8]>),
+    ) -> Option<usize> {
+        let count = u32::try_from(limit.min(BATCH)).expect("a batch is small");
+        // SAFETY: there are at least `count` headers; each points to an address and
+        // a buffer of the length it gives, all within `self`, which nothing else
+        // uses meanwhile.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                headers.as_mut_ptr(),
+                self.headers.as_mut_ptr(),
                 count,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
@@ -163,12 +189,11 @@ impl Call {
             let harmless = matches!(error, ErrorKind::WouldBlock | ErrorKind::Interrupted);
             return harmless.then_some(0);
         };
-        for ((header, address), buffer) in headers
-            .iter()
-            .zip(&self.addresses)
-            .zip(buffers.iter_mut())
-            .take(received)
-        {
+        let filled = self.headers.iter_mut().zip(&self.addresses);
+        let filled = filled.zip(&mut self.buffers).take(received);
+        for ((header, address), buffer) in filled {
+            // The kernel says here how long the address is: it is room again.
+            header.msg_hdr.msg_namelen = ADDRESS;
             let Some(from) = decode(address) else {
                 continue;
             };
@@ -180,6 +205,8 @@ impl Call {
     }
 }
 
+/// Octets of room for an address.
+const ADDRESS: libc::socklen_t = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
 /// Octets of the value of UDP_SEGMENT.
 const SEGMENT_SIZE_LEN: u32 = size_of::<u16>() as u32;
 /// A control message with it: a header of 16 octets and 8 of data.

@@ -15,25 +15,21 @@ mod call;
 mod open;
 mod steering;
 mod waker;
+mod watch;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use call::{BATCH, Call, DATAGRAM, MAX_MESSAGE, MAX_SEGMENTS};
+use call::{BATCH, Call, Intake, MAX_MESSAGE, MAX_SEGMENTS};
 pub use open::OpenError;
 use open::{Claim, fragment};
 pub use steering::{Steering, replaces_safely};
 pub use waker::Waker;
+use watch::{Ready, Watch};
 
 use crate::outbox::{Entry, Outbox};
-
-/// Least datagrams to make room for in a call of recvmmsg. To write the structures
-/// for all it can take costs more than the one datagram that mostly waits, so there
-/// is room for twice as many as came last.
-const LEAST_ROOM: usize = 8;
 
 /// What the sockets of a worker have done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,8 +89,8 @@ pub struct Sockets {
     media_came: bool,
     reports_came: usize,
     waker: Waker,
-    polled: Vec<libc::pollfd>,
-    buffers: Box<[[u8; DATAGRAM]; BATCH]>,
+    watch: Watch,
+    intake: Box<Intake>,
     call: Box<Call>,
     /// Datagrams to send, those of one receiver next to each other.
     order: Vec<(u64, u32)>,
@@ -108,9 +104,8 @@ pub struct Sockets {
 struct Bound {
     socket: UdpSocket,
     local: SocketAddr,
+    /// There may be something to receive.
     readable: bool,
-    /// Datagrams to make room for at the next attempt to receive.
-    room: usize,
     /// The last attempt to receive failed.
     failing: bool,
     /// Whether messages of several segments are worth a try.
@@ -160,44 +155,27 @@ impl Sockets {
         self.sockets.iter().filter(|s| s.failing).count()
     }
 
-    /// Waits until there is something to receive, the waker was used, or
-    /// `timeout` is over.
-    pub fn wait(&mut self, timeout: Duration, feedback: Feedback) {
-        let apart = self.apart && feedback == Feedback::Waits;
-        let poll = |fd: &dyn AsRawFd| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
+    /// Waits until there is something to receive, the waker was used, or about
+    /// `timeout` is over from `now` on. Whether the waker was used.
+    pub fn wait(&mut self, now: Instant, timeout: Duration, feedback: Feedback) -> bool {
+        let (sockets, mut woken) = (&mut self.sockets, false);
+        let note = |ready| match ready {
+            Ready::Socket(at) => sockets[at].readable = true,
+            Ready::Waker => woken = true,
+            Ready::Timer => {}
         };
-        self.polled.clear();
-        let wakes = |s: &Bound| !(apart && s.feedback);
-        for socket in &mut self.sockets {
-            match wakes(socket) {
-                true => self.polled.push(poll(&socket.socket)),
-                // It is to be looked at whatever ends the wait.
-                false => socket.readable = true,
-            }
+        if self.apart && feedback == Feedback::Waits {
+            self.watch.wait_for_media(timeout).for_each(note);
+            // To be looked at whatever ended the wait.
+            let waiting = self.sockets.iter_mut().filter(|s| s.feedback);
+            waiting.for_each(|s| s.readable = true);
+        } else {
+            self.watch.wait(now, timeout).for_each(note);
         }
-        self.polled.push(poll(&*self.waker.0));
-        let timeout = libc::timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        let count = libc::nfds_t::try_from(self.polled.len()).expect("few sockets");
-        // SAFETY: `self.polled` holds `count` entries; the timeout outlives the call.
-        let ready =
-            unsafe { libc::ppoll(self.polled.as_mut_ptr(), count, &timeout, std::ptr::null()) };
-        if ready <= 0 {
-            return;
-        }
-        let mut ready = self.polled.iter().map(|p| p.revents != 0);
-        let woken = self.sockets.iter_mut().filter(|s| wakes(s));
-        for (socket, ready) in woken.zip(&mut ready) {
-            socket.readable |= ready;
-        }
-        if ready.next() == Some(true) {
+        if woken {
             self.waker.reset();
         }
+        woken
     }
 
     /// Hands each datagram that waits to `take`, with the local address and its
@@ -214,14 +192,13 @@ impl Sockets {
             let at = (self.turn + step) % count;
             let socket = &mut self.sockets[at];
             while socket.readable && taken < limit {
-                let room = socket.room.min(limit - taken);
-                let buffers = &mut self.buffers[..room];
-                let received = self
-                    .call
-                    .receive(&socket.socket, buffers, |from, datagram| match datagram {
-                        Some(datagram) => take(socket.local, from, datagram),
-                        None => self.counters.receive_too_long += 1,
-                    });
+                let room = BATCH.min(limit - taken);
+                let received =
+                    self.intake
+                        .receive(&socket.socket, room, |from, datagram| match datagram {
+                            Some(datagram) => take(socket.local, from, datagram),
+                            None => self.counters.receive_too_long += 1,
+                        });
                 socket.failing = received.is_none();
                 self.counters.receive_failed += u64::from(socket.failing);
                 let received = received.unwrap_or(0);
@@ -231,9 +208,9 @@ impl Sockets {
                     true => self.reports_came += received,
                     false => self.media_came |= received > 0,
                 }
-                // Fewer than there was room for: the queue is empty.
+                // Fewer than there was room for: the queue is empty, and what comes
+                // from now on is told.
                 socket.readable = received == room;
-                socket.room = (received * 2).clamp(LEAST_ROOM, BATCH);
             }
         }
         self.turn = (self.turn + 1) % count.max(1);
@@ -420,8 +397,9 @@ fn segments(outbox: &Outbox, run: &[(u64, u32)]) -> usize {
 mod tests {
     use std::fs::File;
     use std::net::{Ipv4Addr, Ipv6Addr};
-    use std::time::Instant;
+    use std::os::fd::AsRawFd;
 
+    use super::call::DATAGRAM;
     use super::*;
 
     pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -463,7 +441,7 @@ mod tests {
         }
         two.send_to(&[2; DATAGRAM + 1], local).expect("room");
         two.send_to(&[2; DATAGRAM], local).expect("room");
-        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
+        sockets.wait(Instant::now(), Duration::from_secs(5), Feedback::Wakes);
         let mut got = Vec::new();
         let mut take = |to, from, datagram: &mut [u8]| got.push((to, from, datagram.to_vec()));
         assert_eq!(sockets.receive(65, &mut take), 65);
@@ -555,7 +533,7 @@ mod tests {
             peer.send_to(b"to you", local).expect("room");
         }
         let mut outbox = Outbox::default();
-        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
+        sockets.wait(Instant::now(), Duration::from_secs(5), Feedback::Wakes);
         sockets.receive(64, |local, from, datagram| {
             assert_eq!(from, address);
             outbox.push(local, from, datagram);
@@ -582,7 +560,7 @@ mod tests {
         sockets.send(&mut outbox);
         assert_eq!([next(&peer), next(&peer)], [b"one", b"two"]);
         peer.send_to(b"back", local).expect("room");
-        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
+        sockets.wait(Instant::now(), Duration::from_secs(5), Feedback::Wakes);
         let mut senders = Vec::new();
         sockets.receive(64, |_, from, _| senders.push(from));
         assert_eq!(senders, [to]);
@@ -599,7 +577,7 @@ mod tests {
         // SAFETY: no pointers; both descriptors are open.
         let dup = unsafe { libc::dup2(null.as_raw_fd(), sockets.sockets[0].socket.as_raw_fd()) };
         assert!(dup >= 0);
-        sockets.wait(Duration::from_secs(5), Feedback::Wakes);
+        sockets.wait(Instant::now(), Duration::from_secs(5), Feedback::Wakes);
         let mut got = Vec::new();
         sockets.receive(64, |local, _, datagram| {
             got.push((local, datagram.to_vec()))
@@ -616,11 +594,11 @@ mod tests {
         let start = Instant::now();
         waker.wake();
         waker.wake();
-        sockets.wait(Duration::from_secs(60), Feedback::Wakes);
-        sockets.wait(Duration::from_millis(5), Feedback::Wakes);
+        sockets.wait(Instant::now(), Duration::from_secs(60), Feedback::Wakes);
+        sockets.wait(Instant::now(), Duration::from_millis(5), Feedback::Wakes);
         assert!(start.elapsed() >= Duration::from_millis(5));
         let thread = std::thread::spawn(move || waker.wake());
-        sockets.wait(Duration::from_secs(60), Feedback::Wakes);
+        sockets.wait(Instant::now(), Duration::from_secs(60), Feedback::Wakes);
         thread.join().expect("no panic");
         assert!(start.elapsed() < Duration::from_secs(30));
     }

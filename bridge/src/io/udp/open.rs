@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::call::{BATCH, Call, DATAGRAM};
-use super::{Bound, Counters, LEAST_ROOM, Sockets, Waker};
+use super::call::{Call, Intake};
+use super::watch::Watch;
+use super::{Bound, Counters, Sockets, Waker};
 
 /// Room in the kernel for bursts; as in JVB (`ice4j` SO_RCVBUF).
 const KERNEL_BUFFER: usize = 10 << 20;
@@ -103,7 +104,6 @@ impl Sockets {
                     socket: bind(local, true).map_err(error)?,
                     local,
                     readable: true,
-                    room: LEAST_ROOM,
                     failing: false,
                     segments: true,
                     whole: true,
@@ -118,18 +118,21 @@ impl Sockets {
         let (media, feedback) = (open(false)?, open(true)?);
         let worker = |(mut sockets, mut feedback): (Vec<Bound>, Vec<Bound>)| {
             sockets.append(&mut feedback);
-            let waker = Waker::new().map_err(|source| OpenError::Other {
+            let error = |source| OpenError::Other {
                 address: locals[0],
                 source,
-            })?;
+            };
+            let waker = Waker::new().map_err(error)?;
+            let watched = sockets.iter().map(|bound| (&bound.socket, bound.feedback));
+            let watch = Watch::new(watched, &waker).map_err(error)?;
             Ok(Self {
                 sockets,
                 apart: false,
                 media_came: false,
                 reports_came: 0,
                 waker,
-                polled: Vec::new(),
-                buffers: Box::new([[0; DATAGRAM]; BATCH]),
+                watch,
+                intake: Intake::new(),
                 call: Call::new(),
                 order: Vec::new(),
                 turn: 0,

@@ -183,7 +183,7 @@ fn attach(socket: &UdpSocket, program: &[Instruction]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv6Addr};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::super::Feedback;
     use super::super::tests::LOOPBACK;
@@ -202,7 +202,7 @@ mod tests {
         while arrived < peers.len() {
             let before = arrived;
             for (number, worker) in workers.iter_mut().enumerate() {
-                worker.wait(Duration::from_millis(50), Feedback::Wakes);
+                worker.wait(Instant::now(), Duration::from_millis(50), Feedback::Wakes);
                 arrived += worker.receive(64, |_, from, _| {
                     let home = homes.iter().find(|(address, _)| *address == from);
                     assert!(home.is_none_or(|(_, home)| *home == number), "{from}");
@@ -250,7 +250,7 @@ mod tests {
         let peer = UdpSocket::bind(LOOPBACK).expect("a free port");
         let (media, feedback) = ([0x90, 111, 0], [0x8f, 205, 0]);
         let mut next = |wait, feedback| {
-            worker.wait(Duration::from_millis(wait), feedback);
+            worker.wait(Instant::now(), Duration::from_millis(wait), feedback);
             let mut came = Vec::new();
             worker.receive(64, |_, _, datagram| came.push(datagram.to_vec()));
             (came, worker.media_came())

@@ -2,6 +2,9 @@
 //! One sender of VP8 simulcast, 49 receivers of its top layer. `cargo bench`
 //! prints nanoseconds and allocations a packet; under valgrind, which counts only
 //! what [`turn`] does, `tests/instructions` gets the number of instructions.
+//!
+//! Then what a datagram costs that comes alone, for 10 receivers, when nothing of
+//! the bridge is in the CPU's own caches: how it is when few packets come.
 
 #[allow(dead_code)]
 #[path = "../tests/simulation/client/mod.rs"]
@@ -29,6 +32,10 @@ static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 
 const CONFERENCE: ConferenceId = ConferenceId(1);
 const ENDPOINTS: u8 = 50;
+const COLD_ENDPOINTS: u8 = 11;
+/// Octets that are written between two datagrams: more than the caches of a CPU
+/// that it shares with no other.
+const TRASH: usize = 8 << 20;
 /// Time of the conference, in which real time has no part, and how much of it
 /// passes until all is up and caches have their size.
 const SECONDS: u64 = 12;
@@ -36,7 +43,15 @@ const WARM_UP: Duration = Duration::from_secs(4);
 const BRIDGE: ([u8; 4], u16) = ([198, 51, 100, 1], 10_000);
 
 fn main() {
-    let (mut shard, mut clients, start) = conference();
+    warm();
+    // Without meaning where instructions are counted.
+    if std::env::args().any(|argument| argument == "--bench") {
+        cold();
+    }
+}
+
+fn warm() {
+    let (mut shard, mut clients, start) = conference(ENDPOINTS);
     let mut spent = Duration::ZERO;
     let (mut packets, mut allocations) = (0, 0);
     let mut now = start;
@@ -63,6 +78,46 @@ fn main() {
     let allocations = allocations as f64 / packets as f64;
     println!(
         "forward/vp8_1_to_49: {packets} packets, {nanos:.0} ns and {allocations:.4} allocations each"
+    );
+}
+
+fn cold() {
+    let (mut shard, mut clients, start) = conference(COLD_ENDPOINTS);
+    let mut trash = vec![0u8; TRASH];
+    let mut times = Vec::new();
+    let mut now = start;
+    while now < start + Duration::from_secs(SECONDS) {
+        let mut datagrams = Vec::new();
+        for client in &mut clients {
+            client.handle_timeout(now);
+            client.take_datagrams(|from, _, datagram| datagrams.push((from, datagram.to_vec())));
+        }
+        if now < start + WARM_UP {
+            handle(&mut shard, now, &mut datagrams);
+            deliver(&mut shard, &mut clients, now);
+        }
+        for datagram in datagrams.iter_mut().filter(|_| now >= start + WARM_UP) {
+            let sent = shard.stats(now).counters.packets_sent;
+            for line in trash.chunks_mut(64) {
+                line[0] = line[0].wrapping_add(1);
+            }
+            let begin = Instant::now();
+            handle(&mut shard, now, std::slice::from_mut(datagram));
+            let spent = begin.elapsed();
+            if shard.stats(now).counters.packets_sent == sent + u64::from(COLD_ENDPOINTS) - 1 {
+                times.push(spent.as_nanos());
+            }
+            deliver(&mut shard, &mut clients, now);
+        }
+        now += Duration::from_millis(5);
+    }
+    times.sort_unstable();
+    println!(
+        "forward/vp8_1_to_10_cold: {} datagrams, {} ns each (a quarter less than {}, a quarter more than {})",
+        times.len(),
+        times[times.len() / 2],
+        times[times.len() / 4],
+        times[times.len() * 3 / 4],
     );
 }
 
@@ -100,7 +155,7 @@ fn deliver(shard: &mut Shard, clients: &mut [Client], now: Instant) {
 }
 
 /// A shard with a conference whose members are about to connect.
-fn conference() -> (Shard, Vec<Client>, Instant) {
+fn conference(endpoints: u8) -> (Shard, Vec<Client>, Instant) {
     let certificate = Arc::new(generate());
     let start = Instant::now();
     let mut shard = Shard::new(Site::ALONE, ShardSettings::default(), certificate.clone());
@@ -118,7 +173,7 @@ fn conference() -> (Shard, Vec<Client>, Instant) {
         },
     );
     let mut clients = Vec::new();
-    for number in 1..=ENDPOINTS {
+    for number in 1..=endpoints {
         let name: &'static str = Box::leak(format!("endpoint{number}").into_boxed_str());
         let id = EndpointId::from(name);
         let bridge = BridgeSide {

@@ -48,14 +48,14 @@ impl Conference {
             )
         };
         match arrival {
-            Ok(arrival) => self.arrived(turn, slot, arrival, packet),
+            Ok(arrival) => self.arrived(turn, slot, &arrival, packet),
             Err(cause) => self.refused(turn, slot, cause, packet),
         }
         self.send_feedback(turn, slot);
     }
 
     /// Sends on what arrived, here and to the parts that get its source.
-    fn arrived(&mut self, turn: &mut Turn<'_>, slot: usize, arrival: Arrival, packet: &[u8]) {
+    fn arrived(&mut self, turn: &mut Turn<'_>, slot: usize, arrival: &Arrival, packet: &[u8]) {
         let Some(sender) = &self.endpoints[slot] else {
             return;
         };
@@ -81,7 +81,7 @@ impl Conference {
                 .store
                 .keep(turn.now, stored, packet);
         }
-        self.publish(turn, place, arrival.index, arrival.media, packet);
+        self.publish(turn, place, arrival.index, &arrival.media, packet);
     }
 
     fn refused(&mut self, turn: &mut Turn<'_>, slot: usize, cause: DropCause, packet: &[u8]) {

@@ -190,7 +190,7 @@ impl Conference {
         turn: &mut Turn<'_>,
         place: usize,
         index: crate::rtp::PacketIndex,
-        media: ArrivalMedia,
+        media: &ArrivalMedia,
         packet: &[u8],
     ) {
         let Some(placed) = &self.sources[place] else {
@@ -211,7 +211,7 @@ impl Conference {
             conference: self.id,
             source: self.key_of(place),
             index,
-            media,
+            media: media.clone(),
             layers: changed.then(|| placed.layers.clone()),
         };
         turn.counters.packets_published += to.iter().count() as u64;

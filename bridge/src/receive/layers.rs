@@ -198,9 +198,7 @@ impl Encoding {
         while self.rates.len() <= at {
             self.rates.push(Rate::new(now));
         }
-        let begins = self.rates[at].bits(now) == 0;
-        self.rates[at].add(now, octets);
-        begins
+        self.rates[at].add(now, octets)
     }
 
     /// At the beginning of a VP9 key picture all layers that its structure names

@@ -121,6 +121,8 @@ pub struct Uplink {
     /// The origin of the arrival times in feedback.
     origin: Option<Instant>,
     report_due: Option<Instant>,
+    /// No stream has a packet to ask for again before.
+    nacks_due: Option<Instant>,
     keyframes: KeyframeRequester,
     fir_command: u8,
     /// Position of the source of a packet that could not be read.
@@ -270,7 +272,8 @@ impl Uplink {
                 }
                 let packet = (codec, index, 0, &view);
                 let result = Self::receive_video(now, formats, source, place, packet, counters);
-                self.note_unreadable(place.source, result)
+                self.note_received(place, &result);
+                result
             }
             (MediaType::Video, Format::Rtx { apt }, true) => {
                 if mute.video {
@@ -287,7 +290,8 @@ impl Uplink {
                 counters.retransmissions_received += 1;
                 let packet = (codec, index, 2, &view);
                 let result = Self::receive_video(now, formats, source, place, packet, counters);
-                self.note_unreadable(place.source, result)
+                self.note_received(place, &result);
+                result
             }
             _ => Err(DropCause::UnknownPayloadType),
         }
@@ -341,15 +345,14 @@ impl Uplink {
         })
     }
 
-    fn note_unreadable(
-        &mut self,
-        source: usize,
-        result: Result<Arrival, DropCause>,
-    ) -> Result<Arrival, DropCause> {
-        if let Err(DropCause::UnreadablePayload) = result {
-            self.unreadable = Some(source);
+    fn note_received(&mut self, place: Place, result: &Result<Arrival, DropCause>) {
+        let nack = &self.sources[place.source].streams[place.encoding].nack;
+        if let Some(due) = nack.next_timeout() {
+            self.nacks_due = Some(self.nacks_due.map_or(due, |before| before.min(due)));
         }
-        result
+        if let Err(DropCause::UnreadablePayload) = result {
+            self.unreadable = Some(place.source);
+        }
     }
 
     /// The source of a packet that could not be read since the last call: only
@@ -424,12 +427,8 @@ impl Uplink {
 
     /// When [`Self::take_feedback`] has something to say.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let nacks = self
-            .sources
-            .iter()
-            .flat_map(|source| &source.streams)
-            .filter_map(|stream| stream.nack.next_timeout());
-        nacks.chain(self.report_due).min()
+        let due = [self.nacks_due, self.report_due];
+        due.into_iter().flatten().min()
     }
 
     /// Whether [`Self::take_feedback`] has something to say now.
@@ -450,6 +449,7 @@ impl Uplink {
         if let Some(media) = self.feedback_due.take() {
             self.write_arrivals(now, bridge.video, media, out);
         }
+        self.nacks_due = None;
         for stream in self
             .sources
             .iter_mut()
@@ -464,6 +464,8 @@ impl Uplink {
                     nack_packet::write(bridge.video, stream.ssrc(), missing, out);
                 }
             }
+            let due = stream.nack.next_timeout().into_iter();
+            self.nacks_due = due.chain(self.nacks_due).min();
         }
         if self.report_due.is_some_and(|due| due <= now) {
             self.write_reports(now, bridge.video, counters, out);

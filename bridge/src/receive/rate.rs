@@ -28,13 +28,15 @@ impl Rate {
         }
     }
 
-    /// Adds a packet.
-    pub fn add(&mut self, now: Instant, octets: usize) {
+    /// Adds a packet. Whether nothing had come in the second before it.
+    pub fn add(&mut self, now: Instant, octets: usize) -> bool {
         self.advance(now);
+        let begins = self.sum == 0;
         let octets = octets as u32;
         let bucket = &mut self.octets[(self.newest % BUCKETS as u64) as usize];
         *bucket = bucket.saturating_add(octets);
         self.sum += u64::from(octets);
+        begins
     }
 
     /// Bits a second over the last second.
@@ -44,8 +46,9 @@ impl Rate {
     }
 
     fn advance(&mut self, now: Instant) {
-        let at =
-            (now.saturating_duration_since(self.start).as_micros() / BUCKET.as_micros()) as u64;
+        // In 64 bits, which divide in a fraction of the time.
+        let elapsed = now.saturating_duration_since(self.start).as_millis() as u64;
+        let at = elapsed / BUCKET.as_millis() as u64;
         let passed = at.saturating_sub(self.newest).min(BUCKETS as u64);
         for i in 0..passed {
             let bucket = &mut self.octets[((at - i) % BUCKETS as u64) as usize];

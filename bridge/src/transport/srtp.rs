@@ -8,7 +8,6 @@
 //! Nothing is remembered of a packet, not even its SSRC, before its tag has
 //! been verified, and every RTCP packet is authenticated, encrypted or not.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -489,31 +488,45 @@ struct Stream {
 /// Streams by SSRC, at most [`MAX_STREAMS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Streams {
-    streams: BTreeMap<Ssrc, Stream>,
+    /// Sorted, and apart: a peer has few, and they lie together.
+    ssrcs: Vec<Ssrc>,
+    /// Each at the place of its SSRC.
+    streams: Vec<Stream>,
     used: u64,
 }
 
 impl Streams {
-    fn window(&mut self, ssrc: Ssrc) -> Option<&mut Window> {
-        self.streams.get_mut(&ssrc).map(|stream| &mut stream.window)
+    fn find(&self, ssrc: Ssrc) -> Option<usize> {
+        self.ssrcs.binary_search(&ssrc).ok()
     }
 
-    /// Notes an authenticated packet.
-    fn accept(&mut self, ssrc: Ssrc, index: u64, window: u64) {
+    /// Notes an authenticated packet of an SSRC that was found at `at`.
+    fn accept(&mut self, at: Option<usize>, ssrc: Ssrc, index: u64, window: u64) {
         self.used += 1;
-        let used = self.used;
-        if !self.streams.contains_key(&ssrc)
-            && self.streams.len() >= MAX_STREAMS
-            && let Some((&oldest, _)) = self.streams.iter().min_by_key(|(_, s)| s.last_used)
-        {
-            self.streams.remove(&oldest);
-        }
-        let stream = self.streams.entry(ssrc).or_insert_with(|| Stream {
-            window: Window::new(window),
-            last_used: used,
-        });
-        stream.last_used = used;
+        let at = at.unwrap_or_else(|| self.begin(ssrc, window));
+        let stream = &mut self.streams[at];
+        stream.last_used = self.used;
         stream.window.accept(index);
+    }
+
+    /// Makes room for an SSRC that is not here.
+    #[cold]
+    fn begin(&mut self, ssrc: Ssrc, window: u64) -> usize {
+        if self.ssrcs.len() >= MAX_STREAMS {
+            let streams = self.streams.iter().enumerate();
+            let oldest = streams.min_by_key(|(_, stream)| stream.last_used);
+            let (oldest, _) = oldest.expect("there are many");
+            self.ssrcs.remove(oldest);
+            self.streams.remove(oldest);
+        }
+        let at = self.ssrcs.partition_point(|known| *known < ssrc);
+        let stream = Stream {
+            window: Window::new(window),
+            last_used: self.used,
+        };
+        self.ssrcs.insert(at, ssrc);
+        self.streams.insert(at, stream);
+        at
     }
 }
 
@@ -565,8 +578,10 @@ impl Inbound {
         let ssrc = Ssrc(rtp::be32(&packet[8..]));
         let sequence_number = u16::from_be_bytes([packet[2], packet[3]]);
         let streams = &mut self.state.rtp;
-        let index = match streams.window(ssrc) {
-            Some(window) => {
+        let at = streams.find(ssrc);
+        let index = match at {
+            Some(at) => {
+                let window = &mut streams.streams[at].window;
                 let index = PacketIndex(window.highest).nearest(sequence_number);
                 if window.is_replay(index.0) {
                     return Err(SrtpError::Replayed { ssrc, index });
@@ -577,7 +592,7 @@ impl Inbound {
             None => PacketIndex(u64::from(sequence_number)),
         };
         let len = self.rtp.open_rtp(ssrc, index, header_len, packet)?;
-        streams.accept(ssrc, index.0, RTP_WINDOW);
+        streams.accept(at, ssrc, index.0, RTP_WINDOW);
         Ok((index, len))
     }
 
@@ -598,12 +613,13 @@ impl Inbound {
         trailer.copy_from_slice(&packet[at..at + RTCP_TRAILER]);
         let (_, index) = read_trailer(trailer);
         let streams = &mut self.state.rtcp;
-        if streams.window(ssrc).is_some_and(|w| w.is_replay(index)) {
+        let at = streams.find(ssrc);
+        if at.is_some_and(|at| streams.streams[at].window.is_replay(index)) {
             let index = PacketIndex(index);
             return Err(SrtpError::Replayed { ssrc, index });
         }
         let len = self.rtcp.open_rtcp(ssrc, packet)?;
-        streams.accept(ssrc, index, RTCP_WINDOW);
+        streams.accept(at, ssrc, index, RTCP_WINDOW);
         Ok(len)
     }
 }
@@ -935,8 +951,8 @@ mod tests {
             inbound.open_rtp(&mut packet).expect("authentic");
         }
         assert_eq!(inbound.state.rtp.streams.len(), MAX_STREAMS);
-        assert!(inbound.state.rtp.streams.contains_key(&Ssrc(0)));
-        assert!(!inbound.state.rtp.streams.contains_key(&Ssrc(1)));
+        assert!(inbound.state.rtp.find(Ssrc(0)).is_some());
+        assert!(inbound.state.rtp.find(Ssrc(1)).is_none());
     }
 
     #[test]

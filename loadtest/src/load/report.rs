@@ -244,6 +244,23 @@ pub fn per(amount: f64, of: f64) -> f64 {
     if of > 0.0 { amount / of } else { 0.0 }
 }
 
+/// Packets of a stream that may be on their way when measuring begins, or ends.
+const ON_THE_WAY: u64 = 2;
+
+/// The share of what was sent that came. Where receivers saw as many numbers as were
+/// sent, up to what was on its way at either end of the measured time, it is the share
+/// of those numbers; else it is of what was sent, since packets can be lost without a
+/// gap in the numbers.
+fn delivered(found: &Found) -> f64 {
+    let received = found.audio.received + found.video.received;
+    let numbered = found.audio.numbered + found.video.numbered;
+    let all = match numbered.abs_diff(found.expected) <= ON_THE_WAY * found.streams {
+        true => numbered,
+        false => found.expected,
+    };
+    per(received as f64, all as f64)
+}
+
 impl Report {
     pub fn new(outcome: Outcome) -> Self {
         let Outcome { found, .. } = &outcome;
@@ -263,7 +280,7 @@ impl Report {
             seconds: outcome.seconds,
             expected: found.expected,
             received,
-            delivered_ratio: per(received as f64, found.expected as f64),
+            delivered_ratio: delivered(found),
             packets_per_second: per(received as f64, outcome.seconds),
             sent_per_second: per(outcome.sent as f64, outcome.seconds),
             megabits_per_second: per(found.octets as f64 * 8.0 / 1e6, outcome.seconds),
@@ -646,6 +663,30 @@ pub(super) mod tests {
         assert_eq!(read, report);
         let page = report.to_html();
         assert!(page.contains("1.50 x") && page.contains("<svg") && !page.contains("http://www"));
+    }
+
+    #[test]
+    fn what_was_on_its_way_at_either_end_was_not_lost() {
+        let found = |received, numbered, expected| {
+            let video = Counts {
+                received,
+                numbered,
+                ..Counts::default()
+            };
+            delivered(&Found {
+                video,
+                expected,
+                streams: 5,
+                ..Found::default()
+            })
+        };
+        assert_eq!(found(1000, 1000, 1010), 1.0);
+        assert_eq!(found(1000, 1000, 990), 1.0);
+        assert_eq!(found(990, 1000, 1010), 0.99);
+        // Left out without a gap.
+        assert_eq!(found(500, 500, 1000), 0.5);
+        assert_eq!(found(1000, 1000, 800), 1.25);
+        assert_eq!(found(0, 0, 0), 0.0);
     }
 
     #[test]

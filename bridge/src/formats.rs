@@ -40,12 +40,10 @@ pub enum Format {
 /// Payload types of RTP: seven bits.
 const PAYLOAD_TYPES: usize = 128;
 
-/// The formats of one endpoint. They only grow.
+/// The formats of one endpoint. They only grow. What each packet needs comes first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Formats {
-    formats: [Option<Format>; PAYLOAD_TYPES],
-    /// The RTX payload type for each video payload type.
-    rtx: [Option<PayloadType>; PAYLOAD_TYPES],
     /// Extension ids; those of audio and video may differ.
     pub audio_level: Option<u8>,
     pub transport_cc_audio: Option<u8>,
@@ -66,6 +64,9 @@ pub struct Formats {
     pub fir: bool,
     /// Whether one signals NACK.
     pub nack: bool,
+    formats: [Option<Format>; PAYLOAD_TYPES],
+    /// The RTX payload type for each video payload type.
+    rtx: [Option<PayloadType>; PAYLOAD_TYPES],
 }
 
 impl Default for Formats {

@@ -18,12 +18,14 @@ use crate::stats::Counters;
 use crate::transport::{ChannelEvent, DataChannel, Transport};
 
 /// The way to a client: its transport, with what is asked of it for each packet
-/// kept at hand, and the data channel on it, if one was offered.
+/// kept at hand, and the data channel on it, if one was offered. In this order: what
+/// a packet to it needs lies together, with the keys that [`Transport`] begins with.
+#[repr(C)]
 pub(super) struct Peer {
-    pub(super) transport: Transport,
-    channel: Option<Box<DataChannel>>,
     path: Option<(SocketAddr, SocketAddr)>,
     ready: bool,
+    pub(super) transport: Transport,
+    channel: Option<Box<DataChannel>>,
     due: Option<Instant>,
 }
 
@@ -145,17 +147,20 @@ impl Peer {
     }
 }
 
-/// One endpoint.
+/// One endpoint. It begins a cache line, with what a packet to it needs: of all
+/// receivers that is cold when its turn comes.
+#[repr(C, align(64))]
 pub(super) struct Endpoint {
+    pub(super) peer: Peer,
+    /// Ends with what such a packet needs, and the next one begins with it.
+    pub(super) downlink: Downlink,
+    pub(super) formats: Formats,
+    pub(super) uplink: Uplink,
     pub(super) id: EndpointId,
     pub(super) visitor: bool,
     pub(super) created: Instant,
     /// When its side of the transport came: with its answer to the offer.
     pub(super) answered: Option<Instant>,
-    pub(super) peer: Peer,
-    pub(super) formats: Formats,
-    pub(super) uplink: Uplink,
-    pub(super) downlink: Downlink,
     pub(super) force_mute: ForceMute,
     pub(super) channels: Channels,
     /// A client of before 2022, to be told in its own messages too.

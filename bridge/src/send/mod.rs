@@ -269,18 +269,20 @@ impl Tagger {
     }
 }
 
-/// What one receiver has in common for all sources that it gets.
+/// What one receiver has in common for all sources that it gets. What a packet needs
+/// comes last, next to [`Formats`].
 #[derive(Debug)]
+#[repr(C)]
 pub struct Downlink {
     /// What was sent again, by the source's place in the conference.
     repeats: BTreeMap<usize, Repeats>,
     /// The last index used under each SSRC whose output is gone.
     used: BTreeMap<Ssrc, PacketIndex>,
-    tagger: Tagger,
     reports: SentReports,
-    origin: Instant,
     /// The share lost of what was sent last, from 0 to 1.
     pub loss: f32,
+    origin: Instant,
+    tagger: Tagger,
 }
 
 impl Downlink {

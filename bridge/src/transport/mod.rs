@@ -112,19 +112,21 @@ pub enum Output {
     ApplicationData(Vec<u8>),
 }
 
-/// One peer.
+/// One peer. The keys for what goes to it come first.
+#[repr(C)]
 pub struct Transport {
+    media: Option<Media>,
     ice: Ice,
     dtls: Dtls,
-    media: Option<Media>,
     outputs: VecDeque<Output>,
 }
 
 /// Keys of the two directions.
+#[repr(C)]
 struct Media {
-    profile: Profile,
-    inbound: Inbound,
     outbound: Outbound,
+    inbound: Inbound,
+    profile: Profile,
 }
 
 impl Transport {

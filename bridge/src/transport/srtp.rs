@@ -641,7 +641,8 @@ impl OutboundState {
     }
 }
 
-/// Seals what is sent to a peer.
+/// Seals what is sent to a peer: RTP above all.
+#[repr(C)]
 pub struct Outbound {
     rtp: Cipher,
     rtcp: Cipher,

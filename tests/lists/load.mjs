@@ -16,7 +16,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { check, finish, out, root, run, Skip, sleep } from './harness.mjs';
+import { check, finish, only, out, root, run, Skip, sleep } from './harness.mjs';
 
 const rounds = Number(process.env.ROUNDS || 5);
 const seconds = process.env.SECONDS || '7';
@@ -137,11 +137,10 @@ const rows = [
     { name: '1to100', args: ['--shape', '1to100'] },
     { name: '1to500', args: ['--shape', '1to500'] },
 ];
-const words = (process.env.ONLY || '').split(',').filter(Boolean);
 const lines = {
     ratio: ['1to30', '10x10', '20x20', '1to150'], feedback: shapes.flatMap(s => [s, `${s} feedback`]), encoder: ['20x20 real'], flat: ['1to10', '1to100', '1to500'],
 };
-const wanted = new Set(words.length ? Object.entries(lines).filter(([line]) => words.some(word => line.includes(word) || word.includes(line))).flatMap(([, names]) => names) : rows.map(row => row.name));
+const wanted = new Set(only.length ? Object.entries(lines).filter(([line]) => only.some(word => line.includes(word) || word.includes(line))).flatMap(([, names]) => names) : rows.map(row => row.name));
 const measured = new Map(rows.map(row => [row.name, []]));
 const troubles = new Map();
 for (let round = 1; round <= rounds; round++) {
@@ -166,6 +165,7 @@ fs.writeFileSync(path.join(out, 'rounds.json'), JSON.stringify(Object.fromEntrie
 
 /// All rounds of a row, or why there are not all.
 function of(name) {
+    if (!wanted.has(name)) { throw new Skip(`${name} is not among what ONLY names`); }
     if (troubles.has(name)) { throw new Error(troubles.get(name)); }
     const all = measured.get(name);
     if (all.length !== rounds) { throw new Error(`${all.length} of ${rounds} rounds`); }

@@ -56,11 +56,7 @@ fn warm() {
     let (mut packets, mut allocations) = (0, 0);
     let mut now = start;
     while now < start + Duration::from_secs(SECONDS) {
-        let mut datagrams = Vec::new();
-        for client in &mut clients {
-            client.handle_timeout(now);
-            client.take_datagrams(|from, _, datagram| datagrams.push((from, datagram.to_vec())));
-        }
+        let mut datagrams = sent_by(&mut clients, now);
         if now < start + WARM_UP {
             handle(&mut shard, now, &mut datagrams);
         } else {
@@ -87,16 +83,13 @@ fn cold() {
     let mut times = Vec::new();
     let mut now = start;
     while now < start + Duration::from_secs(SECONDS) {
-        let mut datagrams = Vec::new();
-        for client in &mut clients {
-            client.handle_timeout(now);
-            client.take_datagrams(|from, _, datagram| datagrams.push((from, datagram.to_vec())));
-        }
+        let mut datagrams = sent_by(&mut clients, now);
         if now < start + WARM_UP {
             handle(&mut shard, now, &mut datagrams);
             deliver(&mut shard, &mut clients, now);
+            datagrams.clear();
         }
-        for datagram in datagrams.iter_mut().filter(|_| now >= start + WARM_UP) {
+        for datagram in &mut datagrams {
             let sent = shard.stats(now).counters.packets_sent;
             for line in trash.chunks_mut(64) {
                 line[0] = line[0].wrapping_add(1);
@@ -119,6 +112,16 @@ fn cold() {
         times[times.len() / 4],
         times[times.len() * 3 / 4],
     );
+}
+
+/// What the clients send at `now`.
+fn sent_by(clients: &mut [Client], now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+    let mut datagrams = Vec::new();
+    for client in clients {
+        client.handle_timeout(now);
+        client.take_datagrams(|from, _, datagram| datagrams.push((from, datagram.to_vec())));
+    }
+    datagrams
 }
 
 /// What is measured, under a name that a profiler can find.

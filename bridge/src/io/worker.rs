@@ -280,16 +280,17 @@ impl Worker {
         loop {
             let turn = clock::now();
             let appetite = self.appetite;
-            let (mut left, mut given) = (false, 0);
             if told {
                 self.neighbours.look();
-                left = self.take_mail(turn);
             }
+            let mail_left = told && self.take_mail(turn);
             let own = self.take_datagrams(turn);
-            if told {
-                given = self.take_from_neighbours(turn);
-                left |= given >= appetite;
-            }
+            let given = if told {
+                self.take_from_neighbours(turn)
+            } else {
+                0
+            };
+            let left = mail_left || given >= appetite;
             let more = left || own >= appetite;
             self.digest(own + given);
             self.stopwatch.handled(self.shard.forwarded());

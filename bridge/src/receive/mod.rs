@@ -347,9 +347,7 @@ impl Uplink {
 
     fn note_received(&mut self, place: Place, result: &Result<Arrival, DropCause>) {
         let nack = &self.sources[place.source].streams[place.encoding].nack;
-        if let Some(due) = nack.next_timeout() {
-            self.nacks_due = Some(self.nacks_due.map_or(due, |before| before.min(due)));
-        }
+        self.nacks_due = earlier(self.nacks_due, nack.next_timeout());
         if let Err(DropCause::UnreadablePayload) = result {
             self.unreadable = Some(place.source);
         }
@@ -427,8 +425,7 @@ impl Uplink {
 
     /// When [`Self::take_feedback`] has something to say.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let due = [self.nacks_due, self.report_due];
-        due.into_iter().flatten().min()
+        earlier(self.nacks_due, self.report_due)
     }
 
     /// Whether [`Self::take_feedback`] has something to say now.
@@ -464,8 +461,7 @@ impl Uplink {
                     nack_packet::write(bridge.video, stream.ssrc(), missing, out);
                 }
             }
-            let due = stream.nack.next_timeout().into_iter();
-            self.nacks_due = due.chain(self.nacks_due).min();
+            self.nacks_due = earlier(self.nacks_due, stream.nack.next_timeout());
         }
         if self.report_due.is_some_and(|due| due <= now) {
             self.write_reports(now, bridge.video, counters, out);
@@ -576,6 +572,10 @@ impl Uplink {
             finish_receiving(now, stream, counters);
         }
     }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 fn finish_receiving(now: Instant, stream: &mut Stream, counters: &mut Counters) {

@@ -19,7 +19,7 @@ pub mod plot;
 pub mod report;
 pub mod stream;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -132,35 +132,58 @@ pub type Sent = [u32; 4];
 /// written by all threads. Two generations each, so that a successor does not
 /// change what its predecessor sent.
 #[derive(Debug)]
-pub struct SentBoard(Vec<[[AtomicU32; 4]; 2]>);
+pub struct SentBoard(Vec<[Entry; 2]>);
+
+#[derive(Debug, Default)]
+struct Entry {
+    packets: [AtomicU32; 4],
+    left: AtomicBool,
+}
 
 impl SentBoard {
     pub fn new(places: u32) -> Self {
         Self((0..places).map(|_| Default::default()).collect())
     }
 
-    fn entry(&self, seat: Seat) -> Option<&[AtomicU32; 4]> {
+    fn entry(&self, seat: Seat) -> Option<&Entry> {
         let entry = self.0.get(seat.place as usize)?;
         Some(&entry[usize::from(seat.generation & 1)])
     }
 
     /// Counts one packet: 0 of the microphone, else of a layer, plus one.
     pub fn count(&self, seat: Seat, kind: usize) {
-        if let Some(count) = self.entry(seat).and_then(|entry| entry.get(kind)) {
+        let entry = self.entry(seat);
+        if let Some(count) = entry.and_then(|entry| entry.packets.get(kind)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A generation begins.
     pub fn begin(&self, seat: Seat) {
-        for count in self.entry(seat).into_iter().flatten() {
+        let Some(entry) = self.entry(seat) else {
+            return;
+        };
+        for count in &entry.packets {
             count.store(0, Ordering::Relaxed);
         }
+        entry.left.store(false, Ordering::Relaxed);
+    }
+
+    /// A generation ends.
+    pub fn end(&self, seat: Seat) {
+        if let Some(entry) = self.entry(seat) {
+            entry.left.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn has_left(&self, seat: Seat) -> bool {
+        self.entry(seat)
+            .is_some_and(|entry| entry.left.load(Ordering::Relaxed))
     }
 
     pub fn of(&self, seat: Seat) -> Sent {
         self.entry(seat).map_or([0; 4], |entry| {
-            std::array::from_fn(|kind| entry[kind].load(Ordering::Relaxed))
+            std::array::from_fn(|kind| entry.packets[kind].load(Ordering::Relaxed))
         })
     }
 }

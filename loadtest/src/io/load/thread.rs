@@ -150,6 +150,7 @@ impl Threads {
                     let thread = Thread {
                         around,
                         seats: Vec::new(),
+                        height: None,
                         due: BinaryHeap::new(),
                         batch: Batch::for_load(place.kernel),
                         runtime,
@@ -243,6 +244,8 @@ struct Count {
 struct Thread {
     around: Around,
     seats: Vec<Occupied>,
+    /// What all ask for since it last changed, newcomers too.
+    height: Option<u16>,
     /// Deadlines and whose; those that have moved since are skipped.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     batch: Batch,
@@ -308,6 +311,7 @@ impl Thread {
                 self.flush(index);
             }
             Message::Height(height) => {
+                self.height = Some(height);
                 for index in 0..self.seats.len() {
                     let member = &mut self.seats[index].member;
                     member.set_height(now, height, &self.around);
@@ -332,7 +336,10 @@ impl Thread {
         true
     }
 
-    fn join(&mut self, now: Instant, member: Member, socket: UdpSocket, url: Option<String>) {
+    fn join(&mut self, now: Instant, mut member: Member, socket: UdpSocket, url: Option<String>) {
+        if let Some(height) = self.height {
+            member.set_height(now, height, &self.around);
+        }
         let channel = url.map(|url| {
             let (messages, seat) = (self.messages.clone(), member.seat);
             let tell = move |event| {
@@ -359,6 +366,7 @@ impl Thread {
     /// The seat at `index` goes; the last one takes its place.
     fn leave(&mut self, now: Instant, index: usize) {
         let mut seat = self.seats.swap_remove(index);
+        self.around.sent.end(seat.member.seat);
         self.count.overflow += process::dropped_datagrams(&[seat.port].into());
         self.count.left.add(&seat.member.close(now, &self.around));
         self.count.left_senders.add(&seat.member.send_stats());

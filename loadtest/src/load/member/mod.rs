@@ -282,9 +282,10 @@ impl Member {
                 place,
                 generation: slot.generation,
             };
-            let sent = around.sent.of(seat);
-            if let Some(since) = slot.since.replace(sent) {
-                self.found.expected += expected(&self.settings, self.height, since, sent);
+            if let Some(since) = &mut slot.since {
+                let sent = around.sent.of(seat);
+                self.found.expected += expected(&self.settings, self.height, *since, sent);
+                *since = sent;
             }
         }
         self.height = height;
@@ -444,6 +445,9 @@ impl Member {
         self.found = Found::default();
         self.sender.stats = SendStats::default();
         for (place, slot) in (self.first..).zip(&mut self.slots) {
+            if place == self.seat.place {
+                continue;
+            }
             slot.audio.mark();
             slot.video.mark();
             let seat = Seat {
@@ -466,8 +470,12 @@ impl Member {
                 generation: slot.generation,
             };
             let ended = std::mem::take(slot);
+            let end = match around.sent.has_left(seat) {
+                true => ended.audio.last().unwrap_or(now),
+                false => now,
+            };
             close(
-                now,
+                end,
                 &self.settings,
                 self.height,
                 ended,

@@ -116,6 +116,23 @@ fn lost_packets_come_again() {
     assert!(lost_for_good < 0.02, "{table}");
 }
 
+/// A receiver gets as many pictures at a time as it wants.
+#[test]
+fn receivers_get_as_many_pictures_as_they_want() {
+    let server = Server::start("last-n");
+    let report =
+        server.load("--shape 4x4 --last-n 1 --seconds 1.5 --warmup 0.3 --codec vp8 --open-every 1");
+    let table = report.to_table();
+    // 45 for each of four, where all of them would be twelve times as many.
+    assert!((120..=260).contains(&report.frames), "{table}");
+    assert_eq!(
+        (report.lost, report.silent, report.freezes),
+        (0, 0, 0),
+        "{table}"
+    );
+    assert!((0.98..=1.05).contains(&report.delivered_ratio), "{table}");
+}
+
 /// Who leaves makes room for others; who wants less gets less, newcomers too, and
 /// none of it counts as lost.
 #[test]

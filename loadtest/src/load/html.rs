@@ -16,9 +16,9 @@ const STYLE: &str = "
 main{max-width:1240px;margin:0 auto;padding:28px 20px 60px}h1{font-size:22px;margin:0 0 2px}h2{font-size:16px;margin:32px 0 10px}
 .sub{color:var(--soft);margin:0 0 18px}.verdict{display:inline-block;padding:2px 10px;border-radius:12px;color:#fff;font-weight:600;font-size:13px}
 .good{background:var(--good)}.bad{background:var(--bad)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:12px;margin:18px 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(168px,1fr));gap:12px;margin:18px 0}
 .tile,.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
-.tile b{display:block;font-size:24px;font-weight:650;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px}
+.tile b{display:block;white-space:nowrap;font-size:24px;font-weight:650;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:14px}.card h3{font-size:14px;margin:0 0 6px}.card h3 small{color:var(--soft);font-weight:400}
 svg{width:100%;height:auto;display:block}.rule{stroke:var(--line)}.tick,.label{fill:var(--soft);font-size:12px}.label{fill:var(--ink)}
 .line{fill:none;stroke-width:2}.line.c0{stroke:var(--c0)}.line.c1{stroke:var(--c1)}.line.c2{stroke:var(--c2)}.line.c3{stroke:var(--c3)}

@@ -19,7 +19,7 @@ pub mod plot;
 pub mod report;
 pub mod stream;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -118,6 +118,25 @@ impl Settings {
         Duration::from_secs(1) / self.picture.rate.max(1)
     }
 
+    /// Whether receivers want the pictures of all others.
+    pub fn wants_all(&self) -> bool {
+        self.pictures_wanted(self.layout.shape.senders) == self.layout.shape.senders
+    }
+
+    /// Of how many of so many others they want pictures.
+    pub fn pictures_wanted(&self, others: u32) -> u32 {
+        u32::try_from(self.last_n).map_or(others, |last_n| last_n.min(others))
+    }
+
+    /// A pause between two pictures that is a freeze. Where not all are wanted, the
+    /// server may choose others at any time, and none is.
+    pub fn freeze_after(&self) -> Duration {
+        match self.wants_all() {
+            true => stream::freeze_after(self.frame_time()),
+            false => Duration::MAX,
+        }
+    }
+
     /// The layer that a receiver is to get; `None` for no picture.
     pub fn wanted_layer(&self, height: u16) -> Option<usize> {
         let height = self.picture.height_for(height)?;
@@ -132,7 +151,16 @@ pub type Sent = [u32; 4];
 /// written by all threads. Two generations each, so that a successor does not
 /// change what its predecessor sent.
 #[derive(Debug)]
-pub struct SentBoard(Vec<[Entry; 2]>);
+pub struct SentBoard(Vec<Place>);
+
+#[derive(Debug, Default)]
+struct Place {
+    /// The generation that is there, or was last, plus one; 0 before the first.
+    newest: AtomicU32,
+    /// When it began, in nanoseconds since the epoch of the run.
+    began: AtomicU64,
+    generations: [Entry; 2],
+}
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -146,8 +174,8 @@ impl SentBoard {
     }
 
     fn entry(&self, seat: Seat) -> Option<&Entry> {
-        let entry = self.0.get(seat.place as usize)?;
-        Some(&entry[usize::from(seat.generation & 1)])
+        let place = self.0.get(seat.place as usize)?;
+        Some(&place.generations[usize::from(seat.generation & 1)])
     }
 
     /// Counts one packet: 0 of the microphone, else of a layer, plus one.
@@ -158,15 +186,32 @@ impl SentBoard {
         }
     }
 
-    /// A generation begins.
-    pub fn begin(&self, seat: Seat) {
-        let Some(entry) = self.entry(seat) else {
+    /// A generation begins, so long after the epoch of the run.
+    pub fn begin(&self, seat: Seat, after: Duration) {
+        let (Some(entry), Some(place)) = (self.entry(seat), self.0.get(seat.place as usize)) else {
             return;
         };
         for count in &entry.packets {
             count.store(0, Ordering::Relaxed);
         }
         entry.left.store(false, Ordering::Relaxed);
+        place
+            .began
+            .store(after.as_nanos() as u64, Ordering::Relaxed);
+        let newest = u32::from(seat.generation) + 1;
+        place.newest.store(newest, Ordering::Relaxed);
+    }
+
+    /// Which generation is at a place, and since when after the epoch of the run.
+    pub fn present(&self, place: u32) -> Option<(Seat, Duration)> {
+        let entry = self.0.get(place as usize)?;
+        let newest = entry.newest.load(Ordering::Relaxed).checked_sub(1)?;
+        let seat = Seat {
+            place,
+            generation: newest as u16,
+        };
+        let began = Duration::from_nanos(entry.began.load(Ordering::Relaxed));
+        (!self.has_left(seat)).then_some((seat, began))
     }
 
     /// A generation ends.

@@ -29,6 +29,8 @@ pub struct Asked {
     pub frame_rate: u32,
     /// Heights asked for, one after the other.
     pub heights: Vec<u16>,
+    /// Pictures asked for; -1 for all.
+    pub last_n: i32,
     pub channel: String,
     pub feedback: String,
     pub churn: f64,
@@ -48,6 +50,20 @@ impl Asked {
             senders: self.senders,
             participants: self.participants,
         }
+    }
+
+    /// What most loads are without.
+    fn particulars(&self) -> String {
+        let heights: Vec<String> = self.heights.iter().map(u16::to_string).collect();
+        let parts = [
+            (self.heights != [720]).then(|| format!("height {}", heights.join(" then "))),
+            (self.last_n >= 0).then(|| format!("last-n {} (no pause is a freeze)", self.last_n)),
+            (self.churn > 0.0).then(|| format!("{} replaced a second", self.churn)),
+            (self.loss > 0.0).then(|| format!("{} % thrown away", self.loss * 100.0)),
+            (self.limit_bits > 0).then(|| format!("at most {} kbit/s", self.limit_bits / 1000)),
+        ];
+        let parts = parts.into_iter().flatten();
+        parts.map(|part| format!(", {part}")).collect()
     }
 
     pub fn shape_text(&self) -> String {
@@ -247,25 +263,22 @@ pub fn per(amount: f64, of: f64) -> f64 {
 /// Packets of a stream that may be on their way when measuring begins, or ends.
 const ON_THE_WAY: u64 = 2;
 
-/// The share of what was sent that came. Where receivers saw as many numbers as were
-/// sent, up to what was on its way at either end of the measured time, it is the share
-/// of those numbers; else it is of what was sent, since packets can be lost without a
-/// gap in the numbers.
-fn delivered(found: &Found) -> f64 {
-    let received = found.audio.received + found.video.received;
+/// What should have come. Where receivers saw as many numbers as were sent, up to what
+/// was on its way at either end of the measured time, it is those numbers; else it is
+/// what was sent, since packets can be lost without a gap in the numbers.
+fn expected(found: &Found) -> u64 {
     let numbered = found.audio.numbered + found.video.numbered;
-    let all = match numbered.abs_diff(found.expected) <= ON_THE_WAY * found.streams {
+    match numbered.abs_diff(found.expected) <= ON_THE_WAY * found.streams {
         true => numbered,
         false => found.expected,
-    };
-    per(received as f64, all as f64)
+    }
 }
 
 impl Report {
     pub fn new(outcome: Outcome) -> Self {
         let Outcome { found, .. } = &outcome;
         let (audio, video) = (&found.audio, &found.video);
-        let received = audio.received + video.received;
+        let (received, expected) = (audio.received + video.received, expected(found));
         let layers: u64 = found.layers.iter().sum();
         let streams = per(found.streams as f64, 2.0);
         let mut report = Self {
@@ -278,9 +291,9 @@ impl Report {
             connected: outcome.connected,
             left: outcome.left,
             seconds: outcome.seconds,
-            expected: found.expected,
+            expected,
             received,
-            delivered_ratio: delivered(found),
+            delivered_ratio: per(received as f64, expected as f64),
             packets_per_second: per(received as f64, outcome.seconds),
             sent_per_second: per(outcome.sent as f64, outcome.seconds),
             megabits_per_second: per(found.octets as f64 * 8.0 / 1e6, outcome.seconds),
@@ -402,7 +415,7 @@ impl Report {
             (
                 "load",
                 format!(
-                    "{} {}, {} {} kbit/s at {}/s, {}, channel {}, feedback {}",
+                    "{} {}, {} {} kbit/s at {}/s, {}, channel {}, feedback {}{}",
                     asked.shape_text(),
                     asked.target,
                     asked.codec,
@@ -415,7 +428,8 @@ impl Report {
                     asked.frame_rate,
                     asked.profile,
                     asked.channel,
-                    asked.feedback
+                    asked.feedback,
+                    asked.particulars()
                 ),
             ),
             (
@@ -576,6 +590,7 @@ pub(super) mod tests {
             kilobits: vec![150, 500, 1500],
             frame_rate: 30,
             heights: vec![720],
+            last_n: -1,
             channel: "datachannel".to_owned(),
             feedback: "none".to_owned(),
             churn: 0.0,
@@ -667,26 +682,24 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_on_its_way_at_either_end_was_not_lost() {
-        let found = |received, numbered, expected| {
+        let wanted = |numbered, sent| {
             let video = Counts {
-                received,
                 numbered,
                 ..Counts::default()
             };
-            delivered(&Found {
+            expected(&Found {
                 video,
-                expected,
+                expected: sent,
                 streams: 5,
                 ..Found::default()
             })
         };
-        assert_eq!(found(1000, 1000, 1010), 1.0);
-        assert_eq!(found(1000, 1000, 990), 1.0);
-        assert_eq!(found(990, 1000, 1010), 0.99);
+        assert_eq!(wanted(1000, 1010), 1000);
+        assert_eq!(wanted(1000, 990), 1000);
         // Left out without a gap.
-        assert_eq!(found(500, 500, 1000), 0.5);
-        assert_eq!(found(1000, 1000, 800), 1.25);
-        assert_eq!(found(0, 0, 0), 0.0);
+        assert_eq!(wanted(500, 1000), 1000);
+        assert_eq!(wanted(1000, 800), 800);
+        assert_eq!(wanted(0, 0), 0);
     }
 
     #[test]

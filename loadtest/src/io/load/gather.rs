@@ -74,6 +74,7 @@ impl Load {
                     .collect(),
                 frame_rate: options.fps,
                 heights: options.height.clone(),
+                last_n: options.last_n,
                 channel: word(&options.channel),
                 feedback: word(&options.feedback),
                 churn: options.churn,

@@ -387,7 +387,7 @@ impl Thread {
 
     fn mark(&mut self, now: Instant) {
         for seat in &mut self.seats {
-            seat.member.mark(&self.around);
+            seat.member.mark(now, &self.around);
         }
         let ports = self.ports();
         let overflow = process::dropped_datagrams(&ports);

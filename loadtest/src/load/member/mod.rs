@@ -6,6 +6,7 @@
 
 mod receive;
 mod reports;
+mod slot;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,8 +18,7 @@ use viaduct_signalling::sources::EndpointSources;
 
 use super::found::{Around, Found, Milestones};
 use super::layout::{Seat, StreamOf};
-use super::stream::Stream;
-use super::{Channel, Feedback, Sent, Settings};
+use super::{Channel, Feedback, Settings};
 use crate::client::channel::{Incoming, MaxHeight, Outgoing};
 use crate::client::data_channel::{ChannelEvent, DataChannel};
 use crate::client::feedback::Feedback as Reports;
@@ -28,7 +28,7 @@ use crate::client::send::{SendStats, Sender};
 use crate::client::transport::{Identity, Progress, Received, Remote, Transport, TransportError};
 use crate::client::{kind_of_name, source_name};
 use crate::source::tag::Kind;
-use receive::{close, expected};
+use slot::{Slot, unheard};
 
 /// As a client's.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,16 +36,6 @@ const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 const NACK_INTERVAL: Duration = Duration::from_millis(20);
 /// A camera without a whole picture for that long is asked for a key picture.
 const KEY_PATIENCE: Duration = Duration::from_millis(500);
-
-/// The streams of one other participant.
-#[derive(Default)]
-struct Slot {
-    generation: u16,
-    audio: Stream,
-    video: Stream,
-    /// What it had sent when counting began.
-    since: Option<Sent>,
-}
 
 /// A token bucket of octets.
 struct Limit {
@@ -186,13 +176,20 @@ impl Member {
             && (self.channel_open || self.settings.channel == Channel::None)
     }
 
-    /// Whether something came of every sender there is.
+    /// Whether something came of every sender there is, and as many pictures as are
+    /// wanted.
     pub fn hears_all(&self) -> bool {
-        let height = self.settings.wanted_layer(self.height);
-        (self.first..).zip(&self.slots).all(|(place, slot)| {
-            let video = height.is_none() || slot.video.has_begun();
-            place == self.seat.place || slot.audio.has_begun() && video
-        })
+        let (mut others, mut heard, mut seen) = (0, 0, 0);
+        for (place, slot) in (self.first..).zip(&self.slots) {
+            if place != self.seat.place {
+                others += 1;
+                heard += u32::from(slot.audio.has_begun());
+                seen += u32::from(slot.video.has_begun());
+            }
+        }
+        let pictures = self.settings.wanted_layer(self.height);
+        let wanted = pictures.map_or(0, |_| self.settings.pictures_wanted(others));
+        heard == others && seen >= wanted
     }
 
     /// A datagram. True if nothing else is to be done for it.
@@ -282,11 +279,8 @@ impl Member {
                 place,
                 generation: slot.generation,
             };
-            if let Some(since) = &mut slot.since {
-                let sent = around.sent.of(seat);
-                self.found.expected += expected(&self.settings, self.height, *since, sent);
-                *since = sent;
-            }
+            let sent = around.sent.of(seat);
+            self.found.expected += slot.take_expected(&self.settings, self.height, sent);
         }
         self.height = height;
         self.constrain(now);
@@ -359,7 +353,8 @@ impl Member {
                 number: self.seat.place as u16,
                 senders: settings.layout.shape.senders as u16,
             };
-            around.sent.begin(self.seat);
+            let after = now.saturating_duration_since(around.clock.epoch);
+            around.sent.begin(self.seat, after);
             // Senders are not in step with each other.
             let start = now + settings.frame_time().mul_f64(self.rng.random());
             let seed = self.rng.random();
@@ -441,20 +436,18 @@ impl Member {
     }
 
     /// Counts from now on.
-    pub fn mark(&mut self, around: &Around) {
+    pub fn mark(&mut self, now: Instant, around: &Around) {
         self.found = Found::default();
         self.sender.stats = SendStats::default();
         for (place, slot) in (self.first..).zip(&mut self.slots) {
             if place == self.seat.place {
                 continue;
             }
-            slot.audio.mark();
-            slot.video.mark();
             let seat = Seat {
                 place,
                 generation: slot.generation,
             };
-            slot.since = Some(around.sent.of(seat));
+            slot.mark(now, around.sent.of(seat));
         }
     }
 
@@ -474,14 +467,16 @@ impl Member {
                 true => ended.audio.last().unwrap_or(now),
                 false => now,
             };
-            close(
-                end,
-                &self.settings,
-                self.height,
-                ended,
-                around.sent.of(seat),
-                &mut found,
-            );
+            let (settings, height) = (&self.settings, self.height);
+            if let (Some(connected), Some((present, began))) =
+                (self.milestones.connected, around.sent.present(place))
+                && !(ended.is_known() && present == seat)
+            {
+                let since = connected.max(around.clock.epoch + began);
+                let time = now.saturating_duration_since(since);
+                unheard(time, settings, height, &mut found);
+            }
+            ended.close(end, settings, height, around.sent.of(seat), &mut found);
         }
         found
     }

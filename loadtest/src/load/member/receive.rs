@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use rand::Rng;
 
-use super::super::found::{Around, Found};
+use super::super::Feedback;
+use super::super::found::Around;
 use super::super::layout::{Seat, StreamOf};
-use super::super::stream::{Head, freeze_after};
-use super::super::{Feedback, Sent, Settings};
-use super::{Member, Slot};
+use super::super::stream::Head;
+use super::Member;
+use super::slot::{Begins, Slot};
 use crate::client::rtp;
 use crate::source::payload::Payload;
 use crate::source::tag::{Kind, Tag};
@@ -49,44 +50,30 @@ impl Member {
             return;
         };
         if slot.generation != seat.generation {
-            let ended = std::mem::take(slot);
-            slot.generation = seat.generation;
             let before = Seat {
-                generation: ended.generation,
+                generation: slot.generation,
                 ..seat
             };
+            let ended = std::mem::replace(slot, Slot::of(seat.generation));
             // It sent until its last packet of audio.
             let end = ended.audio.last().unwrap_or(now);
-            close(
-                end,
-                settings,
-                self.height,
-                ended,
-                around.sent.of(before),
-                &mut self.found,
-            );
+            let sent = around.sent.of(before);
+            ended.close(end, settings, self.height, sent, &mut self.found);
         }
-        let freeze = freeze_after(settings.frame_time());
-        let begins = slot.since.is_none();
+        let sent = || around.sent.of(seat);
         match stream {
             StreamOf::Audio => {
                 slot.audio.audio(now, head);
+                slot.begin(now, Begins::Audio, sent);
                 self.milestones.audio.get_or_insert(now);
             }
             StreamOf::Camera(_) => {
-                if slot.video.video(now, head, freeze, full) {
+                if slot.video.video(now, head, settings.freeze_after(), full) {
                     self.milestones.frame.get_or_insert(now);
                 }
+                slot.begin(now, Begins::Video, sent);
             }
             StreamOf::Retransmission(_) => return self.handle_rtx(now, datagram, seat, head),
-        }
-        if begins {
-            // This packet is the first of those to come.
-            let mut since = around.sent.of(seat);
-            since
-                .iter_mut()
-                .for_each(|count| *count = count.saturating_sub(1));
-            slot.since = Some(since);
         }
         self.until_open -= 1;
         if self.until_open == 0 {
@@ -170,7 +157,7 @@ impl Member {
             sequence: u16::from_be_bytes(*number),
             ..head
         };
-        let freeze = freeze_after(self.settings.frame_time());
+        let freeze = self.settings.freeze_after();
         let index = (seat.place - self.first) as usize;
         if let Some(slot) = self.slots.get_mut(index)
             && slot.video.recovered(now, head, freeze)
@@ -197,39 +184,4 @@ impl Member {
         };
         self.reports.note_reception(now, rate, &packet.header);
     }
-}
-
-/// Packets that were to come between two counts of a sender: of the wanted layer
-/// alone, since lower ones are referred to by key pictures only, of which there are
-/// few (K-SVC), or by none (simulcast).
-pub(super) fn expected(settings: &Settings, height: u16, since: Sent, sent: Sent) -> u64 {
-    let of = |kind: usize| u64::from(sent[kind].wrapping_sub(since[kind]));
-    let layer = settings.wanted_layer(height);
-    of(0) + layer.map_or(0, |layer| of(1 + layer))
-}
-
-/// Adds what was found of a sender's streams until it ended.
-pub(super) fn close(
-    end: Instant,
-    settings: &Settings,
-    height: u16,
-    mut slot: Slot,
-    sent: Sent,
-    found: &mut Found,
-) {
-    let Some(since) = slot.since else { return };
-    let freeze = freeze_after(settings.frame_time());
-    found.expected += expected(settings, height, since, sent);
-    let pictures = settings.wanted_layer(height).is_some();
-    for (begun, wanted) in [
-        (slot.audio.has_begun(), true),
-        (slot.video.has_begun(), pictures),
-    ] {
-        found.streams += u64::from(wanted);
-        found.silent += u64::from(wanted && !begun);
-    }
-    found.audio.add(&slot.audio.close(end, None));
-    found
-        .video
-        .add(&slot.video.close(end, Some(freeze).filter(|_| pictures)));
 }

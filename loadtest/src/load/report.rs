@@ -183,6 +183,8 @@ pub struct Report {
     pub asked: Asked,
     pub srtp: BTreeMap<String, u32>,
     pub joined: u64,
+    /// Not connected by the end, and let in only just before it.
+    pub joining: u64,
     pub connected: u64,
     pub left: u64,
     /// Measured time.
@@ -241,6 +243,8 @@ pub struct Outcome {
     pub asked: Asked,
     pub srtp: BTreeMap<&'static str, u32>,
     pub joined: u64,
+    /// Not connected by the end, and let in only just before it.
+    pub joining: u64,
     pub connected: u64,
     pub left: u64,
     pub seconds: f64,
@@ -288,6 +292,7 @@ impl Report {
                 .map(|(name, count)| ((*name).to_owned(), *count))
                 .collect(),
             joined: outcome.joined,
+            joining: outcome.joining,
             connected: outcome.connected,
             left: outcome.left,
             seconds: outcome.seconds,
@@ -360,7 +365,7 @@ impl Report {
                 client.lateness_ms.p99
             ));
         }
-        if self.connected < self.joined {
+        if self.connected + self.joining < self.joined {
             self.invalid.push(format!(
                 "{} of {} members connected",
                 self.connected, self.joined
@@ -435,9 +440,10 @@ impl Report {
             (
                 "members",
                 format!(
-                    "{} of {} connected, {} left, {}",
+                    "{} of {} connected, {} joining, {} left, {}",
                     self.connected,
                     self.joined,
+                    self.joining,
                     self.left,
                     srtp.join(", ")
                 ),
@@ -618,6 +624,7 @@ pub(super) mod tests {
             asked,
             srtp: BTreeMap::new(),
             joined: 2,
+            joining: 0,
             connected: 2,
             left: 0,
             seconds: 2.0,

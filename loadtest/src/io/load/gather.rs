@@ -89,6 +89,7 @@ impl Load {
             },
             srtp,
             joined: self.joined,
+            joining: (self.replacements.len() as u64).min(self.joined.saturating_sub(connected)),
             connected,
             left: self.left,
             seconds,

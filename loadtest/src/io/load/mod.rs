@@ -50,6 +50,8 @@ const TICK: Duration = Duration::from_millis(50);
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 /// Time to leave the rooms.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who was let in so short a time before the end may still be joining.
+const JOIN_TIME: Duration = Duration::from_secs(3);
 /// Failures that are told.
 const MAX_FAILURES: usize = 20;
 
@@ -150,6 +152,8 @@ struct Load {
     joins: JoinSet<Result<()>>,
     joined: u64,
     left: u64,
+    /// When those came that took somebody's place.
+    replacements: Vec<Instant>,
     /// Who is at each place now.
     generations: Vec<u16>,
     /// How those in rooms are told to leave.
@@ -217,6 +221,7 @@ impl Load {
             joins: JoinSet::new(),
             joined: 0,
             left: 0,
+            replacements: Vec::new(),
             generations: vec![0; settings.layout.places() as usize],
             leaves: BTreeMap::new(),
             failures: Vec::new(),
@@ -234,7 +239,9 @@ impl Load {
         self.doors.threads.ask(Message::Mark).await?;
         let seconds = self.talk(self.options.seconds, "measuring", true).await?;
         let reading = self.watch.as_ref().map(Watch::read);
+        let late = Instant::now() - JOIN_TIME;
         let taken = self.doors.threads.ask(Message::Close).await?;
+        self.replacements.retain(|came| *came > late);
         self.collect();
         self.bar.finish_and_clear();
         let mut outcome = self.outcome(taken, &seconds);
@@ -410,6 +417,7 @@ impl Load {
             generation: *generation,
         };
         (self.left, self.joined) = (self.left + 1, self.joined + 1);
+        self.replacements.push(Instant::now());
         if let Entrance::Rooms(deployment) = &self.doors.entrance {
             let deployment = deployment.clone();
             if let Some(leave) = self.leaves.remove(&old) {

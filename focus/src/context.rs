@@ -165,39 +165,30 @@ impl Context<'_> {
             return;
         }
         if let Some(check) = self.registry.suspect(self.now, bridge) {
-            send_check(self.out, self.settings, self.now, &check);
+            send_checks(self.out, self.settings, self.now, &[check]);
         }
     }
 }
 
-/// Sends a health check; on suspicion a ping to our own server goes with it, so
-/// that its silence can be told from the bridge's.
-pub fn send_check(out: &mut Outbox, settings: &Settings, now: Instant, check: &HealthCheck) {
+/// Sends health checks, and a ping to the server by which they go, so that its
+/// slowness can be told from the bridges'.
+pub fn send_checks(out: &mut Outbox, settings: &Settings, now: Instant, checks: &[HealthCheck]) {
+    let (Some(_), Some(brewery)) = (checks.first(), &settings.brewery) else {
+        return;
+    };
     let link = settings.brewery_link;
     // The registry keeps the time; the entry here only has to outlive it, and
     // late answers count.
     let deadline = now + LATE.max(settings.bridge.health.timeout);
-    let expected = Expected::Health {
-        bridge: check.bridge.clone(),
-        number: check.number,
-    };
-    out.get(
-        link,
-        check.bridge.clone(),
-        to_element(&HealthCheckIq),
-        deadline,
-        expected,
-    );
-    if check.suspicion
-        && let Some(brewery) = &settings.brewery
-    {
-        let server: Jid = BareJid::from_parts(None, brewery.domain()).into();
-        out.get(
-            link,
-            server,
-            to_element(&Ping),
-            deadline,
-            Expected::ServerPing,
-        );
+    for check in checks {
+        let expected = Expected::Health {
+            bridge: check.bridge.clone(),
+            number: check.number,
+        };
+        let bridge = check.bridge.clone();
+        out.get(link, bridge, to_element(&HealthCheckIq), deadline, expected);
     }
+    let server: Jid = BareJid::from_parts(None, brewery.domain()).into();
+    let expected = Expected::ServerPing { sent: now };
+    out.get(link, server, to_element(&Ping), deadline, expected);
 }

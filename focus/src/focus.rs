@@ -24,7 +24,7 @@ use crate::bridges::health::Answer as HealthAnswer;
 use crate::bridges::registry::{Event, Registry, Report};
 use crate::bridges::session::expire_conference;
 use crate::conference::{Asker, Conference, answer_request};
-use crate::context::{Context, Settings, send_check};
+use crate::context::{Context, Settings, send_checks};
 use crate::disco;
 use crate::jingle::features::Remembered;
 use crate::outbox::{Answer, Expected, Failure, Link, Outbox, Output, RoomRequest};
@@ -53,8 +53,6 @@ pub struct Focus {
     online: BTreeSet<Link>,
     brewery: Brewery,
     brewery_seen: BTreeSet<FullJid>,
-    /// Last sign of life on the brewery's connection.
-    server_heard: Option<Instant>,
     /// No request times out before then.
     quiet_until: Option<Instant>,
     registry: Registry,
@@ -78,7 +76,6 @@ impl Focus {
             online: BTreeSet::new(),
             brewery: Brewery::Out { retry: None },
             brewery_seen: BTreeSet::new(),
-            server_heard: None,
             quiet_until: None,
             remembered: Remembered::default(),
             random,
@@ -104,7 +101,6 @@ impl Focus {
                 Err(jid) => tracing::error!(%jid, "the account has no resource"),
             }
         }
-        self.heard(now, link);
         if resumed {
             self.quiet_until = Some(now + RESUMED_GRACE);
             return;
@@ -146,17 +142,10 @@ impl Focus {
         }
     }
 
-    fn heard(&mut self, now: Instant, link: Link) {
-        if link == self.settings.brewery_link {
-            self.server_heard = Some(now);
-        }
-    }
-
     // ---- stanzas ------------------------------------------------------------
 
     /// A stanza from one of the connections.
     pub fn stanza(&mut self, now: Instant, link: Link, stanza: &Element) {
-        self.heard(now, link);
         match stanza.name() {
             "iq" => match Iq::from_element(stanza) {
                 Ok(iq) => self.iq(now, link, &iq),
@@ -449,7 +438,11 @@ impl Focus {
                     tracing::debug!(%failure, "not an owner of the brewery; that is fine once it exists");
                 }
             }
-            Expected::ServerPing => {}
+            Expected::ServerPing { sent } => {
+                if !matches!(answer, Err(Failure::Timeout | Failure::Lost)) {
+                    self.registry.server_answered(now, sent);
+                }
+            }
         }
     }
 
@@ -538,10 +531,8 @@ impl Focus {
                 self.dispatch(now, expected, Err(Failure::Timeout));
             }
         }
-        let (checks, events) = self.registry.handle_timeout(now, self.server_heard);
-        for check in checks {
-            send_check(&mut self.out, &self.settings, now, &check);
-        }
+        let (checks, events) = self.registry.handle_timeout(now);
+        send_checks(&mut self.out, &self.settings, now, &checks);
         self.lost.extend(events);
         self.each(now, |ctx, conference| {
             if conference.next_timeout().is_some_and(|at| at <= ctx.now) {

@@ -38,7 +38,9 @@ pub enum Expected {
         number: u64,
     },
     /// The server's own sign of life.
-    ServerPing,
+    ServerPing {
+        sent: Instant,
+    },
     BreweryConfigured,
     Room(BareJid, RoomRequest),
 }

@@ -102,6 +102,32 @@ fn calls_do_not_go_from_one_slow_bridge_to_the_next() {
     assert!(world.bridges["jvb1"].conferences.is_empty());
 }
 
+/// Where the XMPP server is slow, all bridges seem to be: no call has to move, and
+/// who joins is called once.
+#[test]
+fn nobody_is_moved_because_the_server_is_slow() {
+    let mut world = bridges(&["jvb1", "jvb2"], Duration::ZERO);
+    for number in 0..10 {
+        world.join(&format!("early{number}"));
+    }
+    world.seconds(30);
+    let delay = Duration::from_millis(3500);
+    world.server_delay = delay;
+    for nick in ["jvb1", "jvb2"] {
+        // Its answer has the same way.
+        world.bridge(nick).delay = delay;
+    }
+    for number in 0..60 {
+        world.join(&format!("late{number:02}"));
+        world.seconds(1);
+    }
+    world.seconds(60);
+    for nick in ["jvb1", "jvb2"] {
+        assert_eq!(health(&world, nick), "Up");
+    }
+    assert_called_once(&mut world);
+}
+
 #[test]
 fn bridge_without_an_answer_is_left_as_soon_as_there_is_a_better() {
     let mut world = bridges(&["jvb1"], Duration::ZERO);

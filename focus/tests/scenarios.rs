@@ -1241,6 +1241,25 @@ fn moderator_who_makes_owners_leaves_and_none_is_elected() {
     assert_eq!(world.client("carol").affiliation, Affiliation::Owner);
 }
 
+/// Asked again at the next change, but not of a server that does not let us.
+#[test]
+fn owner_that_could_not_be_made_is_made_later() {
+    for (why, asked, affiliation) in [
+        (Condition::ResourceConstraint, 2, Affiliation::Owner),
+        (Condition::Forbidden, 1, Affiliation::None),
+    ] {
+        let mut world = World::new();
+        world.add_bridge("jvb1");
+        world.grants_refused = Some(why);
+        world.join("alice");
+        assert_eq!(world.client("alice").affiliation, Affiliation::None);
+        world.grants_refused = None;
+        world.join("bobby");
+        assert_eq!(world.client("alice").affiliation, affiliation);
+        assert_eq!(world.grants_asked, asked);
+    }
+}
+
 #[test]
 fn destroyed_room_ends_the_conference() {
     let mut world = call();

@@ -9,6 +9,10 @@
 //! there is, and asked again with growing pauses; an answer clears it, however
 //! late. A bridge that came back earns its way by a quiet time, and one that was
 //! broken by [`Settings::rise`] good answers before.
+//!
+//! Question and answer go by the XMPP server, and where that is slow all bridges
+//! seem to be. So a ping to the server goes with each check ([`Echo`]), and what the
+//! server takes for each way is not the bridge's.
 
 use std::time::{Duration, Instant};
 
@@ -35,6 +39,10 @@ pub struct Settings {
 /// How often a bridge that is down is asked, and the first pause before a silent
 /// one is asked again; the pause doubles up to the regular interval.
 const RECHECK: Duration = Duration::from_secs(2);
+/// How long a check is put off at a time while the server answers nothing, and how
+/// old it may become: then it says nothing of the bridge.
+const SERVER_WAIT: Duration = Duration::from_millis(500);
+const SERVER_PATIENCE: Duration = Duration::from_secs(30);
 /// Checks kept for their answer, those that failed for want of one included.
 const MAX_CHECKS: usize = 8;
 
@@ -69,6 +77,13 @@ pub enum State {
     Down { last_failure: Instant, passed: u32 },
 }
 
+/// The newest ping to our own server that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    pub sent: Instant,
+    pub took: Duration,
+}
+
 /// A check that has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Check {
@@ -77,6 +92,15 @@ struct Check {
     /// `None`: it has failed, an answer would be late.
     due: Option<Instant>,
     suspicion: bool,
+}
+
+impl Check {
+    /// What the server took of the time since it was sent: to the bridge, and back.
+    /// `None` while it has answered no ping of that time.
+    fn on_the_way(&self, echo: Option<Echo>) -> Option<Duration> {
+        let echo = echo.filter(|echo| echo.sent >= self.sent)?;
+        Some(echo.took * 2)
+    }
 }
 
 /// How a check ended.
@@ -208,6 +232,7 @@ impl Health {
         now: Instant,
         number: u64,
         answer: Answer,
+        echo: Option<Echo>,
         settings: &Settings,
     ) -> Verdict {
         let Some(at) = self.checks.iter().position(|c| c.number == number) else {
@@ -228,11 +253,9 @@ impl Health {
             Answer::Alive => {
                 // An answer to a later question answers the earlier ones.
                 self.checks.retain(|c| c.number > number);
-                self.passed(
-                    now,
-                    now.duration_since(check.sent) > settings.slow,
-                    settings,
-                )
+                let took = now.duration_since(check.sent);
+                let of_server = check.on_the_way(echo).unwrap_or_default();
+                self.passed(now, took > settings.slow + of_server, settings)
             }
         }
     }
@@ -284,27 +307,33 @@ impl Health {
         }
     }
 
-    /// Ends checks that waited long enough. `server_heard`: the last sign of life
-    /// of our own server; without one since the check was sent it is our
-    /// connection that is silent, and nothing is held against the bridge.
-    pub fn expire(
-        &mut self,
-        now: Instant,
-        server_heard: Option<Instant>,
-        settings: &Settings,
-    ) -> Verdict {
+    /// Ends checks that waited long enough. While the server does not answer the ping
+    /// that went with one, nothing is held against the bridge.
+    pub fn expire(&mut self, now: Instant, echo: Option<Echo>, settings: &Settings) -> Verdict {
         let mut verdict = Verdict::Nothing;
         let mut failed = Vec::new();
         for check in &mut self.checks {
-            if check.due.is_some_and(|due| due <= now) {
-                check.due = None;
+            if check.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            let timeout = match check.suspicion {
+                true => settings.suspicion_timeout,
+                false => settings.timeout,
+            };
+            let fair = match check.on_the_way(echo) {
+                Some(on_the_way) => check.sent + timeout + on_the_way,
+                None if now < check.sent + SERVER_PATIENCE => now + SERVER_WAIT,
+                None => {
+                    check.due = None;
+                    continue;
+                }
+            };
+            check.due = Some(fair).filter(|fair| *fair > now);
+            if check.due.is_none() {
                 failed.push(*check);
             }
         }
         for check in failed {
-            if server_heard.is_none_or(|heard| heard <= check.sent) {
-                continue;
-            }
             if check.suspicion {
                 verdict = Verdict::Dead;
             }
@@ -363,6 +392,12 @@ mod tests {
         now + Duration::from_secs(seconds)
     }
 
+    /// The server answers a ping of that time at once.
+    fn echo(sent: Instant) -> Option<Echo> {
+        let took = Duration::ZERO;
+        Some(Echo { sent, took })
+    }
+
     #[test]
     fn silence_takes_new_calls_away_but_moves_nobody() {
         let (t0, settings, mut health) = start();
@@ -370,7 +405,7 @@ mod tests {
             .due(after(t0, 10), &settings)
             .expect("the first check is due");
         assert_eq!(first, 1);
-        let heard = Some(after(t0, 11));
+        let heard = echo(after(t0, 10));
         assert_eq!(
             health.expire(after(t0, 15), heard, &settings),
             Verdict::Nothing
@@ -380,7 +415,7 @@ mod tests {
             health.due(after(t0, 15), &settings).is_some(),
             "asked again at once"
         );
-        let heard = Some(after(t0, 16));
+        let heard = echo(after(t0, 15));
         assert_eq!(
             health.expire(after(t0, 20), heard, &settings),
             Verdict::Nothing
@@ -397,25 +432,56 @@ mod tests {
             "one at a time"
         );
         assert_eq!(
-            health.expire(after(t0, 4), Some(after(t0, 4)), &settings),
+            health.expire(after(t0, 4), echo(after(t0, 3)), &settings),
             Verdict::Nothing
         );
         assert_eq!(
-            health.expire(after(t0, 5), Some(after(t0, 4)), &settings),
+            health.expire(after(t0, 5), echo(after(t0, 3)), &settings),
             Verdict::Dead
         );
         assert!(!health.operational());
     }
 
     #[test]
-    fn own_silent_connection_accuses_nobody() {
+    fn a_server_that_is_silent_or_slow_accuses_no_bridge() {
         let (t0, settings, mut health) = start();
-        assert!(health.suspect(after(t0, 3), &settings).is_some());
-        assert_eq!(
-            health.expire(after(t0, 5), Some(after(t0, 2)), &settings),
-            Verdict::Nothing
-        );
-        assert!(health.operational());
+        health.suspect(after(t0, 3), &settings).expect("no other");
+        let mut expire = |second, echo| health.expire(after(t0, second), echo, &settings);
+        // An answer to an earlier ping says nothing of now.
+        assert_eq!(expire(5, echo(after(t0, 2))), Verdict::Nothing);
+        assert_eq!(expire(9, None), Verdict::Nothing);
+        // Six seconds to the server and back: twice that beside the bridge's two.
+        let took = Duration::from_secs(6);
+        let sent = after(t0, 3);
+        let slow = Some(Echo { sent, took });
+        assert_eq!(expire(10, slow), Verdict::Nothing);
+        assert_eq!(expire(16, slow), Verdict::Nothing);
+        assert_eq!(expire(17, slow), Verdict::Dead);
+    }
+
+    #[test]
+    fn a_check_that_the_server_never_took_is_forgotten() {
+        let (t0, settings, mut health) = start();
+        health.suspect(after(t0, 3), &settings).expect("no other");
+        for second in 4..=40 {
+            let verdict = health.expire(after(t0, second), None, &settings);
+            assert_eq!(verdict, Verdict::Nothing);
+            let again = health.suspect(after(t0, second), &settings);
+            assert_eq!(again.is_some(), second == 33, "after {second} s");
+        }
+        assert!(health.operational() && !health.degraded());
+    }
+
+    #[test]
+    fn an_answer_is_late_by_what_the_server_did_not_take() {
+        let (t0, settings, mut health) = start();
+        for (server, degraded) in [(0, true), (3, false)] {
+            let number = health.suspect(t0, &settings).expect("no other");
+            let took = Duration::from_secs(server);
+            let slow = Some(Echo { sent: t0, took });
+            health.answered(after(t0, 7), number, Answer::Alive, slow, &settings);
+            assert_eq!(health.degraded(), degraded);
+        }
     }
 
     #[test]
@@ -423,7 +489,7 @@ mod tests {
         let (t0, settings, mut health) = start();
         let number = health.due(after(t0, 10), &settings).expect("due");
         assert_eq!(
-            health.answered(after(t0, 10), number, Answer::Broken, &settings),
+            health.answered(after(t0, 10), number, Answer::Broken, None, &settings),
             Verdict::Dead
         );
         let mut usable_at = Vec::new();
@@ -432,7 +498,7 @@ mod tests {
             let Some(number) = health.due(now, &settings) else {
                 continue;
             };
-            if health.answered(now, number, Answer::Alive, &settings) == Verdict::Usable {
+            if health.answered(now, number, Answer::Alive, None, &settings) == Verdict::Usable {
                 usable_at.push((second, health.operational()));
             }
         }
@@ -452,11 +518,11 @@ mod tests {
     fn silent_bridge_is_cleared_by_an_answer_however_late() {
         let (t0, settings, mut health) = start();
         let number = health.suspect(after(t0, 3), &settings).expect("no other");
-        let heard = Some(after(t0, 4));
+        let heard = echo(after(t0, 3));
         assert_eq!(health.expire(after(t0, 5), heard, &settings), Verdict::Dead);
         assert!(health.silent() && !health.heard_since(t0));
         assert_eq!(
-            health.answered(after(t0, 23), number, Answer::Alive, &settings),
+            health.answered(after(t0, 23), number, Answer::Alive, None, &settings),
             Verdict::Usable
         );
         assert!(health.recovering() && health.heard_since(after(t0, 2)));
@@ -469,7 +535,7 @@ mod tests {
         let mut asked = Vec::new();
         for second in 1..=120 {
             let now = after(t0, second);
-            health.expire(now, Some(now), &settings);
+            health.expire(now, echo(now), &settings);
             if health.due(now, &settings).is_some() {
                 asked.push(second);
             }
@@ -484,11 +550,11 @@ mod tests {
     fn late_answer_degrades_and_prompt_one_mends() {
         let (t0, settings, mut health) = start();
         let number = health.due(after(t0, 10), &settings).expect("due");
-        health.answered(after(t0, 13), number, Answer::Alive, &settings);
+        health.answered(after(t0, 13), number, Answer::Alive, None, &settings);
         assert!(health.operational() && health.degraded());
         let number = health.due(after(t0, 20), &settings).expect("due");
         assert_eq!(
-            health.answered(after(t0, 20), number, Answer::Alive, &settings),
+            health.answered(after(t0, 20), number, Answer::Alive, None, &settings),
             Verdict::Usable
         );
         assert_eq!(health.state(), State::Up);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use viaduct_signalling::jid::{FullJid, Jid};
 
-use super::health::{self, Answer, Health, Verdict};
+use super::health::{self, Answer, Echo, Health, Verdict};
 use super::select::{self, Candidate, Choice, NoBridge, Request};
 
 /// Occupants of the brewery kept as bridges. Beyond it newcomers are ignored:
@@ -197,7 +197,6 @@ impl Bridge {
 pub struct HealthCheck {
     pub bridge: FullJid,
     pub number: u64,
-    pub suspicion: bool,
 }
 
 /// All bridges of the brewery.
@@ -205,6 +204,8 @@ pub struct HealthCheck {
 pub struct Registry {
     settings: Settings,
     bridges: BTreeMap<FullJid, Bridge>,
+    /// Of the server by which bridges are reached.
+    echo: Option<Echo>,
     /// Bridges that vanished without announcing it.
     lost: u64,
     tenures: u64,
@@ -215,6 +216,7 @@ impl Registry {
         Self {
             settings,
             bridges: BTreeMap::new(),
+            echo: None,
             lost: 0,
             tenures: 0,
         }
@@ -344,7 +346,6 @@ impl Registry {
         Some(HealthCheck {
             bridge: bridge.clone(),
             number,
-            suspicion: true,
         })
     }
 
@@ -360,8 +361,16 @@ impl Registry {
         };
         let verdict = known
             .health
-            .answered(now, number, answer, &self.settings.health);
+            .answered(now, number, answer, self.echo, &self.settings.health);
         verdict_event(bridge, verdict, "it reports itself broken")
+    }
+
+    /// The server by which bridges are reached answered a ping.
+    pub fn server_answered(&mut self, now: Instant, sent: Instant) {
+        let took = now.saturating_duration_since(sent);
+        if self.echo.is_none_or(|echo| echo.sent <= sent) {
+            self.echo = Some(Echo { sent, took });
+        }
     }
 
     /// A request to it has waited for too long.
@@ -385,11 +394,7 @@ impl Registry {
     }
 
     /// Checks to send and what ran out of time.
-    pub fn handle_timeout(
-        &mut self,
-        now: Instant,
-        server_heard: Option<Instant>,
-    ) -> (Vec<HealthCheck>, Vec<Event>) {
+    pub fn handle_timeout(&mut self, now: Instant) -> (Vec<HealthCheck>, Vec<Event>) {
         let (mut checks, mut events) = (Vec::new(), Vec::new());
         let mut forgotten = Vec::new();
         for (occupant, bridge) in &mut self.bridges {
@@ -407,9 +412,7 @@ impl Registry {
                 continue;
             }
             let was_operational = bridge.health.operational();
-            let verdict = bridge
-                .health
-                .expire(now, server_heard, &self.settings.health);
+            let verdict = bridge.health.expire(now, self.echo, &self.settings.health);
             if was_operational && !bridge.health.operational() {
                 tracing::warn!(bridge = %occupant.resource(), "bridge does not answer, it is the last choice");
             }
@@ -418,7 +421,6 @@ impl Registry {
                 checks.push(HealthCheck {
                     bridge: occupant.clone(),
                     number,
-                    suspicion: false,
                 });
             }
         }
@@ -718,7 +720,7 @@ mod tests {
             "the rise replaced bookings"
         );
         let later = now + Duration::from_secs(20);
-        registry.handle_timeout(later, None);
+        registry.handle_timeout(later);
         let a = registry.get(&jid("a")).expect("known");
         assert!(
             (a.corrected_stress() - 0.045).abs() < 1e-9,
@@ -778,7 +780,7 @@ mod tests {
             registry.place(now, &Request::default()).expect("b").bridge,
             jid("b")
         );
-        let (_, events) = registry.handle_timeout(now + Duration::from_secs(15), None);
+        let (_, events) = registry.handle_timeout(now + Duration::from_secs(15));
         assert!(matches!(&events[..], [Event::Lost { bridge, .. }] if bridge == &jid("a")));
     }
 
@@ -790,7 +792,7 @@ mod tests {
         let mut sent = Vec::new();
         for second in 1..=40 {
             let at = now + Duration::from_secs(second);
-            let (checks, _) = registry.handle_timeout(at, Some(at));
+            let (checks, _) = registry.handle_timeout(at);
             for check in checks {
                 registry.health_answer(at, &check.bridge, check.number, Answer::Alive);
                 sent.push(second);

@@ -152,8 +152,7 @@ pub fn select(
     if left.is_empty() {
         left = candidates.iter().filter(|c| c.recovering).collect();
     }
-    let desperate = left.is_empty();
-    if desperate {
+    if left.is_empty() {
         left = candidates.iter().filter(|c| c.silent).collect();
         prefer(&mut left, |c| c.fresh);
     }
@@ -179,14 +178,16 @@ pub fn select(
     prefer(&mut left, |c| !c.busy);
     prefer(&mut left, |c| !request.avoided.contains(&c.bridge));
 
-    // Bridges of the conference that no longer work do not count.
+    // Bridges of the conference that no longer work do not count. One that does not
+    // answer does, where none is well: its calls do not leave for one newcomer's sake.
+    let none_is_well = !left.iter().any(|c| c.operational && !c.degraded);
     let in_use: Vec<(&Candidate, &InUse)> = request
         .in_use
         .iter()
         .filter_map(|used| {
             let candidate = candidates.iter().find(|c| c.bridge == used.bridge)?;
             let works =
-                candidate.operational || candidate.recovering || desperate && candidate.silent;
+                candidate.operational || candidate.recovering || none_is_well && candidate.silent;
             (works && !candidate.shutting_down).then_some((candidate, used))
         })
         .collect();
@@ -552,6 +553,37 @@ mod tests {
         ] {
             let got = chosen(select(&candidates, &Request::default(), &settings));
             assert_eq!(got, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn newcomers_follow_their_call_to_a_silent_bridge_unless_another_is_well() {
+        let mut silent = candidate("a", 0.9);
+        (silent.operational, silent.silent) = (false, true);
+        let other = |operational, degraded, recovering| {
+            let mut other = candidate("b", 0.0);
+            (other.operational, other.degraded, other.recovering) =
+                (operational, degraded, recovering);
+            other
+        };
+        let in_use = [InUse {
+            bridge: silent.bridge.clone(),
+            participants: 90,
+            recently_added: 0,
+        }];
+        let request = Request {
+            in_use: &in_use,
+            ..Request::default()
+        };
+        for (other, expected) in [
+            (other(true, false, false), "b"),
+            (other(true, true, false), "a"),
+            (other(false, false, true), "a"),
+            (other(false, false, false), "a"),
+        ] {
+            let candidates = [silent.clone(), other];
+            let got = chosen(select(&candidates, &request, &Settings::default()));
+            assert_eq!(got, expected, "{candidates:?}");
         }
     }
 

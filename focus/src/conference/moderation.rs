@@ -9,7 +9,7 @@ use viaduct_signalling::xml::{Element, from_element, to_element};
 use super::{Conference, Member};
 use crate::FOCUS_NICK;
 use crate::context::Context;
-use crate::outbox::{Answer, Expected, Link, RoomRequest};
+use crate::outbox::{Answer, Expected, Failure, Link, RoomRequest};
 
 /// Recording and SIP gateways.
 const JIBRI: &str = "http://jitsi.org/protocol/jibri";
@@ -140,10 +140,19 @@ impl Conference {
     }
 
     pub(super) fn grant_answered(&mut self, nick: &str, answer: &Answer) {
-        if let Err(failure) = answer {
+        let Err(failure) = answer else { return };
+        let denied = matches!(failure, Failure::Refused(error) if matches!(
+            error.condition,
+            Condition::Forbidden | Condition::NotAllowed | Condition::NotAuthorized
+        ));
+        if denied {
             // Kept as granted: asking again would be refused again.
             tracing::warn!(room = %self.name, nick, %failure, as_nick = FOCUS_NICK,
                 "the focus may not make owners: make its account an admin of the room service");
+            return;
         }
+        tracing::info!(room = %self.name, nick, %failure, "not made owner yet");
+        // The next change in the room has another elected, or the same again.
+        self.granted.take_if(|granted| granted == nick);
     }
 }

@@ -155,8 +155,15 @@ pub struct World {
     pub sent: Vec<(Duration, Link, Element)>,
     inbox: VecDeque<Element>,
     pub in_brewery: bool,
+    /// How often an owner was to be made, and why none is.
+    pub grants_asked: usize,
+    pub grants_refused: Option<Condition>,
     /// The server answers nothing at all.
     pub dead_server: bool,
+    /// What the focus asks of bridges, and of the server itself, arrives so much later.
+    pub server_delay: Duration,
+    /// On its way, each with the time when it arrives.
+    held: VecDeque<(Instant, Link, Element)>,
     ids: u64,
 }
 
@@ -183,7 +190,11 @@ impl World {
             sent: Vec::new(),
             inbox: VecDeque::new(),
             in_brewery: false,
+            grants_asked: 0,
+            grants_refused: None,
             dead_server: false,
+            server_delay: Duration::ZERO,
+            held: VecDeque::new(),
             ids: 0,
         };
         world
@@ -202,7 +213,9 @@ impl World {
         loop {
             let backlogs = self.bridges.values().filter_map(|b| b.backlog.front());
             let done = backlogs.map(|(at, _)| *at).min();
-            let next = done.into_iter().chain(self.focus.next_timeout()).min();
+            let arrives = self.held.front().map(|(at, ..)| *at);
+            let next = done.into_iter().chain(arrives);
+            let next = next.chain(self.focus.next_timeout()).min();
             let Some(at) = next.filter(|at| *at <= end) else {
                 break;
             };
@@ -210,11 +223,21 @@ impl World {
             turns += 1;
             self.now = self.now.max(at);
             self.work_off();
+            self.let_arrive();
             self.focus.handle_timeout(self.now);
             self.pump();
         }
         self.now = end;
         self.pump();
+    }
+
+    fn let_arrive(&mut self) {
+        while let Some((at, ..)) = self.held.front()
+            && *at <= self.now
+            && let Some((_, link, stanza)) = self.held.pop_front()
+        {
+            self.arrived(link, stanza);
+        }
     }
 
     /// What slow bridges have got done by now.
@@ -480,6 +503,17 @@ impl World {
         if self.dead_server {
             return;
         }
+        let to = stanza.attr("to").unwrap_or_default();
+        let slow = to.starts_with(BREWERY) || !to.contains('@');
+        if slow && (!self.server_delay.is_zero() || !self.held.is_empty()) {
+            let at = self.now + self.server_delay;
+            self.held.push_back((at, link, stanza));
+        } else {
+            self.arrived(link, stanza);
+        }
+    }
+
+    fn arrived(&mut self, link: Link, stanza: Element) {
         match stanza.name() {
             "presence" => self.focus_presence(&stanza),
             "iq" => {
@@ -593,6 +627,10 @@ impl World {
             ));
         }
         if let Ok(query) = from_element::<AdminQuery>(payload) {
+            self.grants_asked += 1;
+            if let Some(condition) = self.grants_refused.clone() {
+                return Some(Kind::Error(StanzaError::new(condition)));
+            }
             self.administer(&room, &query);
             return Some(Kind::Result(None));
         }

@@ -16,7 +16,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { check, finish, only, out, root, run, Skip, sleep } from './harness.mjs';
+import { check, Deployment, finish, only, out, root, run, Skip, sleep } from './harness.mjs';
 
 const rounds = Number(process.env.ROUNDS || 5);
 const seconds = process.env.SECONDS || '7';
@@ -287,6 +287,23 @@ await check('running calls while others join: p99 under 10 ms', async () => with
     const r = await calls;
     return atMost(r.delay_ms.p99, 10, `p99 ${r.delay_ms.p99.toFixed(2)} ms, p99.9 ${r.delay_ms.p999.toFixed(2)} ms, ${r.freezes} freezes`);
 }));
+await check('a whole deployment, 100 in a room, 5 replaced a second', async () => {
+    const deployment = new Deployment('load', 31_000);
+    deployment.environment.PROGRAMS = programs;
+    deployment.downAtExit();
+    await deployment.up('--bridges', '2');
+    const env = await deployment.env();
+    const file = path.join(out, 'deployment.json');
+    const ran = await run(loadtest, ['run', env.XMPP_WS.replace('ws://', 'xmpp+ws://'), '--domain', env.XMPP_DOMAIN, '--json', file, '--cpu', CLIENT_CPU,
+        '--shape', '5of100', '--height', '180', '--ramp', '5', '--churn', '5', '--seconds', '30', '--join-timeout', '40']);
+    if (!fs.existsSync(file)) { throw new Error(ran.stderr.slice(-400)); }
+    const r = JSON.parse(fs.readFileSync(file));
+    const metrics = await (await fetch(`http://${env.FOCUS_HTTP}/metrics`)).text();
+    const moved = Number(/^jitsi_jicofo_participants_moved_total (\d+)/m.exec(metrics)[1]);
+    const said = `${Math.round(r.packets_per_second)} packets/s, ${r.delivered_ratio.toFixed(6)} delivered, ${r.joined} joined, ${moved} moved to another bridge, first frame ${Math.round(r.joins_ms.first_frame)} ms, p99 ${Math.round(r.joins_ms.first_frame_p99)} ms, ${r.freezes} freezes`;
+    if (r.invalid.length || r.failures.length || r.delivered_ratio < 0.999 || moved) { throw new Error([said, ...r.invalid, ...r.failures].join('; ')); }
+    return said;
+});
 /// A jitsi-videobridge on the server's CPU for the time of `work`, which is given
 /// what puts a load on it.
 async function withJvb(work) {

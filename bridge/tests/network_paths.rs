@@ -77,7 +77,9 @@ impl Call {
         {
             return None;
         }
-        let sockets = Sockets::open(&addresses, 1).expect("free ports").remove(0);
+        let sockets = Sockets::open(&addresses, 1, false)
+            .expect("free ports")
+            .remove(0);
         let locals = sockets.locals().collect();
         let certificate = Arc::new(certificate::generate());
         let start = Instant::now();

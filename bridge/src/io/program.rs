@@ -39,7 +39,8 @@ pub fn run(config: Config) -> Result<u8, Failure> {
     let identity = identity(&config)?;
     let bases = bases(&config)?;
     let workers = config.workers.unwrap_or_else(worker::default_count);
-    let sockets = Sockets::open(&bases, workers).map_err(anyhow::Error::from)?;
+    let sockets = Sockets::open(&bases, workers, config.steer != Steer::Never)
+        .map_err(anyhow::Error::from)?;
     let listen = |server, address: Option<_>| {
         address
             .map(|(host, port)| http::bind(server, host, port))

@@ -31,7 +31,7 @@ pub(crate) fn start(name: &str, workers: usize, options: &str) -> (Arc<Bridge>, 
         .build()
         .expect("a runtime");
     let bases = [SocketAddr::from((Ipv4Addr::LOCALHOST, media))];
-    let sockets = Sockets::open(&bases, workers).expect("a free port");
+    let sockets = Sockets::open(&bases, workers, true).expect("a free port");
     let (bridge, reports) = program::start(config, &bases, sockets).expect("a bridge");
     runtime.spawn(handle_events(Arc::clone(&bridge), reports));
     (bridge, runtime)

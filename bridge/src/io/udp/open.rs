@@ -73,8 +73,13 @@ pub(super) struct Claim {
 
 impl Sockets {
     /// Claims the port and opens the sockets of `workers` workers on each of
-    /// `addresses`, which share one port. Port 0 takes any free one.
-    pub fn open(addresses: &[SocketAddr], workers: usize) -> Result<Vec<Self>, OpenError> {
+    /// `addresses`, which share one port. Port 0 takes any free one. `apart`: others
+    /// beside them for RTCP, once the kernel is told ([`Self::set_apart`]).
+    pub fn open(
+        addresses: &[SocketAddr],
+        workers: usize,
+        apart: bool,
+    ) -> Result<Vec<Self>, OpenError> {
         let mut names = Vec::new();
         let mut locals = Vec::new();
         let mut alone = Vec::new();
@@ -115,7 +120,11 @@ impl Sockets {
                 .map(of_worker)
                 .collect::<Result<Vec<_>, OpenError>>()
         };
-        let (media, feedback) = (open(false)?, open(true)?);
+        let media = open(false)?;
+        let feedback = match apart {
+            true => open(true)?,
+            false => media.iter().map(|_| Vec::new()).collect(),
+        };
         let worker = |(mut sockets, mut feedback): (Vec<Bound>, Vec<Bound>)| {
             sockets.append(&mut feedback);
             let error = |source| OpenError::Other {
@@ -231,26 +240,26 @@ mod tests {
 
     #[test]
     fn workers_share_a_port_that_nobody_else_gets() {
-        let workers = Sockets::open(&[LOOPBACK], 3).expect("a free port");
+        let workers = Sockets::open(&[LOOPBACK], 3, true).expect("a free port");
         let local = workers[0].locals().next().expect("one address");
         assert!(workers.iter().all(|w| w.locals().eq([local])));
-        let refused = Sockets::open(&[local], 1).expect_err("in use");
+        let refused = Sockets::open(&[local], 1, true).expect_err("in use");
         let text = refused.to_string();
         assert!(text.contains(&local.to_string()), "{text}");
         let me = format!("(process {})", std::process::id());
         assert!(text.contains(&me), "{text}");
         assert!(text.contains("videobridge.ice.udp.port"), "{text}");
         drop(workers);
-        Sockets::open(&[local], 1).expect("free again");
+        Sockets::open(&[local], 1, true).expect("free again");
     }
 
     #[test]
     fn a_port_of_another_program_is_refused() {
         let (_other, taken) = peer();
-        let refused = Sockets::open(&[taken], 1).expect_err("in use");
+        let refused = Sockets::open(&[taken], 1, true).expect_err("in use");
         assert!(matches!(refused, OpenError::InUse { address, .. } if address == taken));
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 0));
-        let refused = Sockets::open(&[elsewhere], 1).expect_err("not ours");
+        let refused = Sockets::open(&[elsewhere], 1, true).expect_err("not ours");
         assert!(matches!(refused, OpenError::NotHere { .. }));
     }
 }

@@ -221,7 +221,7 @@ mod tests {
             else {
                 continue;
             };
-            let mut workers = Sockets::open(&[any], WORKERS).expect("a free port");
+            let mut workers = Sockets::open(&[any], WORKERS, true).expect("a free port");
             let steering = Steering::new(&mut workers, true);
             let mut steering = steering.expect("a kernel that takes programs");
             // Chance would get one of these right once in 10^30 runs.
@@ -243,7 +243,7 @@ mod tests {
     /// It is there when something else ends the wait.
     #[test]
     fn feedback_waits_for_media_where_that_is_asked_for() {
-        let mut workers = Sockets::open(&[LOOPBACK], 1).expect("a free port");
+        let mut workers = Sockets::open(&[LOOPBACK], 1, true).expect("a free port");
         Steering::new(&mut workers, false).expect("a kernel that takes programs");
         let worker = &mut workers[0];
         let local = worker.locals().next().expect("one address");
@@ -279,7 +279,7 @@ mod tests {
     /// As long as a program can be, and longer than a kernel may have room for.
     #[test]
     fn a_thousand_times_more_are_steered_as_far_as_there_is_room() {
-        let mut workers = Sockets::open(&[LOOPBACK], WORKERS).expect("a free port");
+        let mut workers = Sockets::open(&[LOOPBACK], WORKERS, true).expect("a free port");
         let steering = Steering::new(&mut workers, true);
         let mut steering = steering.expect("a kernel that takes programs");
         let peers: Vec<_> = (0..4)

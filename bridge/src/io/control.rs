@@ -14,17 +14,20 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
+use super::channels::Channels;
 use super::host::CpuTime;
+use super::mail::Mail;
 use super::queries::Queries;
 use super::udp::Steering;
-use super::websocket::Channels;
 use super::worker::Mailbox;
 use super::{clock, worker};
 use crate::colibri::Colibri;
 use crate::command::{Command, Event};
 use crate::config::Config;
+use crate::id::ConferenceId;
 use crate::lifecycle::Lifecycle;
 use crate::stats::ShardStats;
+use crate::view::{Part, Subject};
 
 /// How long a worker may go without a turn before the bridge is unhealthy
 /// (`videobridge.health.max-check-duration`); each takes a turn twice a second.
@@ -164,7 +167,7 @@ impl Bridge {
         let mut colibri = self.colibri.lock().expect("no holder panics");
         let result = act(&mut colibri);
         for dispatch in colibri.take_dispatches() {
-            self.mailboxes[dispatch.worker].send(worker::Mail::Command {
+            self.mailboxes[dispatch.worker].send(Mail::Command {
                 command: dispatch.command,
                 permit: None,
             });
@@ -180,7 +183,21 @@ impl Bridge {
         command: Command,
         permit: Option<OwnedSemaphorePermit>,
     ) {
-        self.mailboxes[worker].send(worker::Mail::Command { command, permit });
+        self.mailboxes[worker].send(Mail::Command { command, permit });
+    }
+
+    /// What the parts of a conference tell of it, and how many of them have not
+    /// answered in time. Nothing of one that is not there.
+    pub async fn describe(
+        &self,
+        conference: ConferenceId,
+        subject: &Subject,
+    ) -> (Vec<Part>, usize) {
+        let mut query = self.queries.begin();
+        let asked = self.colibri(|colibri| colibri.describe(conference, query.number, subject));
+        let parts = query.answers(asked).await;
+        let missing = asked - parts.len();
+        (parts, missing)
     }
 
     /// Begins to end; see [`Lifecycle::shut_down`].

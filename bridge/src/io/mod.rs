@@ -2,12 +2,14 @@
 
 pub mod addresses;
 pub mod certificate;
+pub mod channels;
 pub mod clock;
 pub mod control;
 mod host;
 pub mod http;
 pub mod identity;
 mod lane;
+pub mod mail;
 pub mod metrics;
 mod neighbours;
 pub mod program;

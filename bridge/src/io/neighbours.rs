@@ -2,48 +2,18 @@
 //! lanes for datagrams that are theirs and packets published for them.
 //!
 //! Everything on its way between two workers has a bound: a lane has its room, and
-//! a worker that is [`FAR_BEHIND`] is told no more than what cannot wait, which
+//! a worker that is [far behind](super::mail) is told no more than what cannot wait, which
 //! only grows with what there is.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc as queue;
 use std::time::Instant;
 
 use super::lane::{LaneReceiver, LaneSender, lane};
-use super::udp::Waker;
-use super::worker::Mail;
+use super::mail::{Letterbox, Mail};
+
 use crate::peers::Published;
 use crate::shard::Shard;
 use crate::stats::DropCause;
-
-/// Words of other shards that wait for one, beyond which it is not told what is
-/// expendable, and what is wanted of it only when it has caught up, in one.
-const FAR_BEHIND: usize = 4096;
-
-/// Where a worker's mail is put.
-#[derive(Clone, Debug)]
-pub(super) struct Letterbox {
-    pub(super) sender: queue::Sender<Mail>,
-    pub(super) waker: Waker,
-    /// Words of other shards that lie in it.
-    pub(super) words: Arc<AtomicUsize>,
-}
-
-impl Letterbox {
-    pub(super) fn put(&self, mail: Mail) {
-        if let Mail::Peer { .. } = mail {
-            self.words.fetch_add(1, Ordering::Relaxed);
-        }
-        // A worker ends only with the process.
-        let _ = self.sender.send(mail);
-    }
-
-    fn is_far_behind(&self) -> bool {
-        self.words.load(Ordering::Relaxed) >= FAR_BEHIND
-    }
-}
 
 /// The local and the remote address of a datagram.
 type Pair = (SocketAddr, SocketAddr);

@@ -9,9 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::control::Bridge;
-use crate::id::ConferenceId;
-use crate::view::{Part, Subject};
+use crate::view::Part;
 
 /// How long a worker may take to answer: it takes a turn twice a second at least,
 /// and is woken for a question.
@@ -25,14 +23,17 @@ pub struct Queries {
 }
 
 impl Queries {
-    fn begin(&self) -> (Query<'_>, mpsc::UnboundedReceiver<Part>) {
+    pub(super) fn begin(&self) -> Query<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         // As many answers come as there are parts of a conference.
         let (sender, answers) = mpsc::unbounded_channel();
         let mut waiting = self.waiting.lock().expect("no holder panics");
         waiting.insert(number, sender);
-        let query = Query { all: self, number };
-        (query, answers)
+        Query {
+            all: self,
+            number,
+            answers,
+        }
     }
 
     /// Takes a shard's answer; one that comes too late is for nobody.
@@ -45,37 +46,30 @@ impl Queries {
 }
 
 /// A question; forgotten with this.
-struct Query<'a> {
+pub(super) struct Query<'a> {
     all: &'a Queries,
-    number: u64,
+    pub(super) number: u64,
+    answers: mpsc::UnboundedReceiver<Part>,
+}
+
+impl Query<'_> {
+    /// What `asked` shards answer, those that do so in time.
+    pub(super) async fn answers(&mut self, asked: usize) -> Vec<Part> {
+        let deadline = Instant::now() + ANSWER_TIME;
+        let mut parts = Vec::new();
+        while parts.len() < asked {
+            match timeout_at(deadline, self.answers.recv()).await {
+                Ok(Some(part)) => parts.push(part),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        parts
+    }
 }
 
 impl Drop for Query<'_> {
     fn drop(&mut self) {
         let mut waiting = self.all.waiting.lock().expect("no holder panics");
         waiting.remove(&self.number);
-    }
-}
-
-impl Bridge {
-    /// What the parts of a conference tell of it, and how many of them have not
-    /// answered in time. Nothing of one that is not there.
-    pub async fn describe(
-        &self,
-        conference: ConferenceId,
-        subject: &Subject,
-    ) -> (Vec<Part>, usize) {
-        let (query, mut answers) = self.queries.begin();
-        let asked = self.colibri(|colibri| colibri.describe(conference, query.number, subject));
-        let deadline = Instant::now() + ANSWER_TIME;
-        let mut parts = Vec::new();
-        while parts.len() < asked {
-            match timeout_at(deadline, answers.recv()).await {
-                Ok(Some(part)) => parts.push(part),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        let missing = asked - parts.len();
-        (parts, missing)
     }
 }

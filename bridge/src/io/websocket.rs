@@ -7,23 +7,23 @@
 //!
 //! Bounds: a peer has at most [`UNHANDLED_MESSAGES`] messages waiting at its
 //! shard, after which its TCP window fills; a peer that does not read has at
-//! most [`QUEUED_MESSAGES`] waiting here, after which it is disconnected and,
-//! when it comes back, told everything anew.
+//! most [`QUEUED_MESSAGES`](super::channels) waiting, after which it is disconnected
+//! and, when it comes back, told everything anew.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dashmap::DashMap;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::channels::Outgoing;
 use super::control::Bridge;
 use crate::command::{ChannelCloseReason, Command};
 use crate::id::{ChannelId, ConferenceId, EndpointId};
@@ -40,58 +40,8 @@ const MAX_MESSAGE: usize = 256 * 1024;
 const BUFFER: usize = 4096;
 /// Messages of one peer that its shard has yet to take.
 const UNHANDLED_MESSAGES: usize = 32;
-/// Messages waiting for one peer to read them.
-const QUEUED_MESSAGES: usize = 1024;
 /// How long one message, or a closing handshake, may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Open connections.
-#[derive(Debug, Default)]
-pub struct Channels {
-    next: AtomicU64,
-    open: DashMap<ChannelId, mpsc::Sender<Outgoing>>,
-    pub messages_received: AtomicU64,
-    pub messages_sent: AtomicU64,
-    pub closed_normally: AtomicU64,
-    pub closed_abnormally: AtomicU64,
-    pub errors: AtomicU64,
-}
-
-#[derive(Debug)]
-enum Outgoing {
-    Text(String),
-    Close(ChannelCloseReason),
-}
-
-impl Channels {
-    /// Queues a message. A channel that has gone, or whose queue is full, is
-    /// dropped: its task then closes the connection.
-    pub fn send(&self, channel: ChannelId, text: String) {
-        self.queue(channel, Outgoing::Text(text));
-    }
-
-    /// Closes a channel once all that was queued has left.
-    pub fn close(&self, channel: ChannelId, reason: ChannelCloseReason) {
-        self.queue(channel, Outgoing::Close(reason));
-    }
-
-    fn queue(&self, channel: ChannelId, outgoing: Outgoing) {
-        let full = match self.open.get(&channel) {
-            Some(sender) => sender.try_send(outgoing).is_err(),
-            None => false,
-        };
-        if full {
-            self.open.remove(&channel);
-        }
-    }
-
-    fn register(&self) -> (ChannelId, mpsc::Receiver<Outgoing>) {
-        let channel = ChannelId(self.next.fetch_add(1, Ordering::Relaxed));
-        let (sender, receiver) = mpsc::channel(QUEUED_MESSAGES);
-        self.open.insert(channel, sender);
-        (channel, receiver)
-    }
-}
 
 /// The password of the endpoint.
 #[derive(Debug, Deserialize)]
@@ -180,7 +130,7 @@ impl Connection {
                 tracing::debug!(%conference, %endpoint, ?channel, why, "bridge channel lost");
             }
         }
-        channels.open.remove(&channel);
+        channels.forget(channel);
         let closed = Command::ChannelClosed {
             conference,
             endpoint,

@@ -12,19 +12,19 @@
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc as queue;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::clock;
-use super::neighbours::{Letterbox, Neighbours, acquaint};
+use super::mail::{Inbox, Letterbox, MAIL_A_TURN, Mail, letterbox};
+use super::neighbours::{Neighbours, acquaint};
 use super::udp::{Counters, Feedback, Sockets};
-use crate::command::{Command, Event};
+use crate::command::Event;
 use crate::directory::Misdirected;
 use crate::forward_delay::{ForwardDelays, Stopwatch};
-use crate::peers::{MAX_WORKERS, PeerMessage};
+use crate::peers::MAX_WORKERS;
 use crate::shard::Shard;
 
 /// Most datagrams taken of a queue in a turn before timers get theirs, and least
@@ -42,22 +42,8 @@ const FEEDBACK_WAITS: Duration = Duration::from_millis(5);
 /// is over, than are saved.
 const MANY_REPORTS: u32 = 20;
 const REPORTS_COUNTED: Duration = Duration::from_millis(100);
-/// Commands taken in a turn.
-const MAIL_A_TURN: usize = 64;
 /// The longest sleep: a turn at least this often shows that the worker lives.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-
-/// What is on its way to a shard.
-#[derive(Debug)]
-pub enum Mail {
-    Command {
-        command: Command,
-        /// Given back when the shard has taken the command.
-        permit: Option<OwnedSemaphorePermit>,
-    },
-    /// The word of another worker's shard.
-    Peer { from: usize, message: PeerMessage },
-}
 
 /// An event, with which worker it is from.
 #[derive(Debug)]
@@ -143,20 +129,12 @@ pub fn spawn(
     shards: Vec<Shard>,
     reports: &mpsc::UnboundedSender<Report>,
 ) -> std::io::Result<Vec<Mailbox>> {
-    let (mut letters, mut mails) = (Vec::new(), Vec::new());
-    for sockets in &sockets {
-        let (sender, mail) = queue::channel();
-        letters.push(Letterbox {
-            sender,
-            waker: sockets.waker(),
-            words: Arc::default(),
-        });
-        mails.push(mail);
-    }
+    let boxes = sockets.iter().map(|sockets| letterbox(sockets.waker()));
+    let (letters, inboxes): (Vec<_>, Vec<_>) = boxes.unzip();
     let mut mailboxes = Vec::new();
     let neighbours = acquaint(&letters);
-    let parts = sockets.into_iter().zip(shards).zip(mails).zip(neighbours);
-    for (index, (((sockets, shard), mail), neighbours)) in parts.enumerate() {
+    let parts = sockets.into_iter().zip(shards).zip(inboxes).zip(neighbours);
+    for (index, (((sockets, shard), inbox), neighbours)) in parts.enumerate() {
         let vitals = Arc::new(Vitals {
             started: clock::now(),
             last_turn: AtomicU64::new(0),
@@ -172,10 +150,7 @@ pub fn spawn(
             index,
             sockets,
             shard,
-            inbox: Inbox {
-                mail,
-                words: Arc::clone(&letters[index].words),
-            },
+            inbox,
             neighbours,
             reports: reports.clone(),
             vitals,
@@ -188,31 +163,6 @@ pub fn spawn(
             .spawn(move || worker.run())?;
     }
     Ok(mailboxes)
-}
-
-/// What a worker is told.
-struct Inbox {
-    mail: queue::Receiver<Mail>,
-    /// How many words of other shards are in it.
-    words: Arc<AtomicUsize>,
-}
-
-impl Inbox {
-    /// Hands mail to the shard, at most as much as a turn takes. How much it was.
-    fn hand_to(&self, shard: &mut Shard, now: Instant) -> usize {
-        let mut taken = 0;
-        for mail in self.mail.try_iter().take(MAIL_A_TURN) {
-            match mail {
-                Mail::Command { command, .. } => shard.handle_command(now, command),
-                Mail::Peer { from, message } => {
-                    self.words.fetch_sub(1, Ordering::Relaxed);
-                    shard.handle_peer(now, from, message);
-                }
-            }
-            taken += 1;
-        }
-        taken
-    }
 }
 
 /// How often media comes, and RTCP.

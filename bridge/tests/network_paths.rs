@@ -77,7 +77,7 @@ impl Call {
         {
             return None;
         }
-        let sockets = Sockets::open(&addresses, 1, false)
+        let sockets = Sockets::open(&addresses, 1, true)
             .expect("free ports")
             .remove(0);
         let locals = sockets.locals().collect();

@@ -689,24 +689,27 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_on_its_way_at_either_end_was_not_lost() {
-        let wanted = |numbered, sent| {
+        let found = |received, numbered, sent| {
             let video = Counts {
+                received,
                 numbered,
                 ..Counts::default()
             };
-            expected(&Found {
+            let found = Found {
                 video,
                 expected: sent,
                 streams: 5,
                 ..Found::default()
-            })
+            };
+            per(received as f64, expected(&found) as f64)
         };
-        assert_eq!(wanted(1000, 1010), 1000);
-        assert_eq!(wanted(1000, 990), 1000);
+        assert_eq!(found(1000, 1000, 1010), 1.0);
+        assert_eq!(found(1000, 1000, 990), 1.0);
+        assert_eq!(found(990, 1000, 1010), 0.99);
         // Left out without a gap.
-        assert_eq!(wanted(500, 1000), 1000);
-        assert_eq!(wanted(1000, 800), 800);
-        assert_eq!(wanted(0, 0), 0);
+        assert_eq!(found(500, 500, 1000), 0.5);
+        assert_eq!(found(1000, 1000, 800), 1.25);
+        assert_eq!(found(0, 0, 0), 0.0);
     }
 
     #[test]

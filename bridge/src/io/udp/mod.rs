@@ -406,7 +406,7 @@ mod tests {
 
     /// A worker's sockets as the bridge has them: RTCP is kept apart.
     fn open(addresses: &[SocketAddr]) -> Sockets {
-        let mut sockets = Sockets::open(addresses, 1, false).expect("free ports");
+        let mut sockets = Sockets::open(addresses, 1, true).expect("free ports");
         Steering::new(&mut sockets, false).expect("a kernel that takes programs");
         sockets.into_iter().next().expect("one worker")
     }

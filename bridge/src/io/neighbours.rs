@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use super::lane::{LaneReceiver, LaneSender, lane};
 use super::mail::{Letterbox, Mail};
-
 use crate::peers::Published;
 use crate::shard::Shard;
 use crate::stats::DropCause;

@@ -61,6 +61,16 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// How long a check waits for its answer.
+    fn patience(&self, suspicion: bool) -> Duration {
+        match suspicion {
+            true => self.suspicion_timeout,
+            false => self.timeout,
+        }
+    }
+}
+
 /// What the focus holds of a bridge's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -198,13 +208,13 @@ impl Health {
             _ => settings.interval,
         };
         self.next = now + pause;
-        (!self.running(false)).then(|| self.start(now, now + settings.timeout, false))
+        (!self.running(false)).then(|| self.start(now, settings, false))
     }
 
     /// Someone has reason to doubt the bridge: the number of the check to send
     /// now, or `None` if one such check is already under way.
     pub fn suspect(&mut self, now: Instant, settings: &Settings) -> Option<u64> {
-        (!self.running(true)).then(|| self.start(now, now + settings.suspicion_timeout, true))
+        (!self.running(true)).then(|| self.start(now, settings, true))
     }
 
     fn running(&self, suspicion: bool) -> bool {
@@ -212,7 +222,7 @@ impl Health {
         self.checks.iter().any(waiting)
     }
 
-    fn start(&mut self, now: Instant, due: Instant, suspicion: bool) -> u64 {
+    fn start(&mut self, now: Instant, settings: &Settings, suspicion: bool) -> u64 {
         self.counter += 1;
         if self.checks.len() >= MAX_CHECKS {
             self.checks.remove(0);
@@ -220,7 +230,7 @@ impl Health {
         self.checks.push(Check {
             number: self.counter,
             sent: now,
-            due: Some(due),
+            due: Some(now + settings.patience(suspicion)),
             suspicion,
         });
         self.counter
@@ -316,10 +326,7 @@ impl Health {
             if check.due.is_none_or(|due| due > now) {
                 continue;
             }
-            let timeout = match check.suspicion {
-                true => settings.suspicion_timeout,
-                false => settings.timeout,
-            };
+            let timeout = settings.patience(check.suspicion);
             let fair = match check.on_the_way(echo) {
                 Some(on_the_way) => check.sent + timeout + on_the_way,
                 None if now < check.sent + SERVER_PATIENCE => now + SERVER_WAIT,

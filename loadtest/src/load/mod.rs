@@ -142,6 +142,12 @@ impl Settings {
         let height = self.picture.height_for(height)?;
         self.picture.layers.iter().rposition(|l| l.height == height)
     }
+
+    /// The layer that is due of every other's picture; `None` for none, or where not
+    /// all are wanted: of whom pictures come is then the server's choice.
+    pub fn due_layer(&self, height: u16) -> Option<usize> {
+        self.wanted_layer(height).filter(|_| self.wants_all())
+    }
 }
 
 /// Packets that a place sent: of its microphone, of each layer of its camera.
@@ -168,6 +174,12 @@ struct Entry {
     left: AtomicBool,
 }
 
+impl Place {
+    fn entry(&self, generation: u16) -> &Entry {
+        &self.generations[usize::from(generation & 1)]
+    }
+}
+
 impl SentBoard {
     pub fn new(places: u32) -> Self {
         Self((0..places).map(|_| Default::default()).collect())
@@ -175,7 +187,7 @@ impl SentBoard {
 
     fn entry(&self, seat: Seat) -> Option<&Entry> {
         let place = self.0.get(seat.place as usize)?;
-        Some(&place.generations[usize::from(seat.generation & 1)])
+        Some(place.entry(seat.generation))
     }
 
     /// Counts one packet: 0 of the microphone, else of a layer, plus one.
@@ -188,9 +200,10 @@ impl SentBoard {
 
     /// A generation begins, so long after the epoch of the run.
     pub fn begin(&self, seat: Seat, after: Duration) {
-        let (Some(entry), Some(place)) = (self.entry(seat), self.0.get(seat.place as usize)) else {
+        let Some(place) = self.0.get(seat.place as usize) else {
             return;
         };
+        let entry = place.entry(seat.generation);
         for count in &entry.packets {
             count.store(0, Ordering::Relaxed);
         }
@@ -204,13 +217,13 @@ impl SentBoard {
 
     /// Which generation is at a place, and since when after the epoch of the run.
     pub fn present(&self, place: u32) -> Option<(Seat, Duration)> {
-        let entry = self.0.get(place as usize)?;
-        let newest = entry.newest.load(Ordering::Relaxed).checked_sub(1)?;
+        let here = self.0.get(place as usize)?;
+        let newest = here.newest.load(Ordering::Relaxed).checked_sub(1)?;
         let seat = Seat {
             place,
             generation: newest as u16,
         };
-        let began = Duration::from_nanos(entry.began.load(Ordering::Relaxed));
+        let began = Duration::from_nanos(here.began.load(Ordering::Relaxed));
         (!self.has_left(seat)).then_some((seat, began))
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Load;
 use super::thread::Taken;
+use super::{JOIN_TIME, Load};
 use crate::client::send::SendStats;
 use crate::load::found::{Found, Milestones};
 use crate::load::report::{Asked, Client, Joins, Outcome, Quantiles, Second, per};
@@ -58,6 +58,10 @@ impl Load {
             first_frame_p99: steps[4].quantile_ms(0.99),
             first_frame_max: steps[4].max_ms(),
         };
+        let end = taken.iter().map(|part| part.end).max();
+        let came = self.replacements.iter();
+        let late = came.filter(|came| end.is_some_and(|end| **came + JOIN_TIME > end));
+        let late = late.count() as u64;
         let picture = &self.doors.settings.picture;
         Outcome {
             asked: Asked {
@@ -89,9 +93,9 @@ impl Load {
             },
             srtp,
             joined: self.joined,
-            joining: (self.replacements.len() as u64).min(self.joined.saturating_sub(connected)),
+            joining: late.min(self.joined.saturating_sub(connected)),
             connected,
-            left: self.left,
+            left: self.replacements.len() as u64,
             seconds,
             found,
             senders,

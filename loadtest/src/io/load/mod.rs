@@ -151,8 +151,7 @@ struct Load {
     watch: Option<Watch>,
     joins: JoinSet<Result<()>>,
     joined: u64,
-    left: u64,
-    /// When those came that took somebody's place.
+    /// When those came that took the place of one who left.
     replacements: Vec<Instant>,
     /// Who is at each place now.
     generations: Vec<u16>,
@@ -220,7 +219,6 @@ impl Load {
             watch,
             joins: JoinSet::new(),
             joined: 0,
-            left: 0,
             replacements: Vec::new(),
             generations: vec![0; settings.layout.places() as usize],
             leaves: BTreeMap::new(),
@@ -239,9 +237,7 @@ impl Load {
         self.doors.threads.ask(Message::Mark).await?;
         let seconds = self.talk(self.options.seconds, "measuring", true).await?;
         let reading = self.watch.as_ref().map(Watch::read);
-        let late = Instant::now() - JOIN_TIME;
         let taken = self.doors.threads.ask(Message::Close).await?;
-        self.replacements.retain(|came| *came > late);
         self.collect();
         self.bar.finish_and_clear();
         let mut outcome = self.outcome(taken, &seconds);
@@ -416,7 +412,7 @@ impl Load {
             place,
             generation: *generation,
         };
-        (self.left, self.joined) = (self.left + 1, self.joined + 1);
+        self.joined += 1;
         self.replacements.push(Instant::now());
         if let Entrance::Rooms(deployment) = &self.doors.entrance {
             let deployment = deployment.clone();

@@ -275,10 +275,7 @@ impl Member {
     pub fn set_height(&mut self, now: Instant, height: u16, around: &Around) {
         // What was expected so far was of the former height.
         for (place, slot) in (self.first..).zip(&mut self.slots) {
-            let seat = Seat {
-                place,
-                generation: slot.generation,
-            };
+            let seat = slot.seat(place);
             let sent = around.sent.of(seat);
             self.found.expected += slot.take_expected(&self.settings, self.height, sent);
         }
@@ -443,10 +440,7 @@ impl Member {
             if place == self.seat.place {
                 continue;
             }
-            let seat = Seat {
-                place,
-                generation: slot.generation,
-            };
+            let seat = slot.seat(place);
             slot.mark(now, around.sent.of(seat));
         }
     }
@@ -458,10 +452,7 @@ impl Member {
             if place == self.seat.place {
                 continue;
             }
-            let seat = Seat {
-                place,
-                generation: slot.generation,
-            };
+            let seat = slot.seat(place);
             let ended = std::mem::take(slot);
             let end = match around.sent.has_left(seat) {
                 true => ended.audio.last().unwrap_or(now),

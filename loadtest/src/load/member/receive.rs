@@ -50,10 +50,7 @@ impl Member {
             return;
         };
         if slot.generation != seat.generation {
-            let before = Seat {
-                generation: slot.generation,
-                ..seat
-            };
+            let before = slot.seat(seat.place);
             let ended = std::mem::replace(slot, Slot::of(seat.generation));
             // It sent until its last packet of audio.
             let end = ended.audio.last().unwrap_or(now);

@@ -13,7 +13,7 @@ use rtcp::transport_feedbacks::transport_layer_nack::{
 };
 
 use super::super::found::Around;
-use super::super::layout::{Layout, Seat, StreamOf};
+use super::super::layout::{Layout, StreamOf};
 use super::{FEEDBACK_INTERVAL, KEY_PATIENCE, Member, NACK_INTERVAL, REPORT_INTERVAL};
 
 impl Member {
@@ -88,10 +88,7 @@ impl Member {
         let layout: Layout = self.settings.layout;
         let ask = now >= self.key_asked + KEY_PATIENCE;
         for (place, slot) in (self.first..).zip(&mut self.slots) {
-            let seat = Seat {
-                place,
-                generation: slot.generation,
-            };
+            let seat = slot.seat(place);
             let media_ssrc = layout.ssrc(seat, StreamOf::Camera(0));
             let wanted = slot.video.wanted(now);
             if !wanted.is_empty() {

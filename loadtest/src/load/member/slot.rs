@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::found::Found;
+use super::super::layout::Seat;
 use super::super::stream::Stream;
 use super::super::{Sent, Settings};
 
@@ -41,6 +42,12 @@ impl Slot {
         }
     }
 
+    /// Whose streams they are, who is at `place`.
+    pub(super) fn seat(&self, place: u32) -> Seat {
+        let generation = self.generation;
+        Seat { place, generation }
+    }
+
     /// Whether anything is known of it.
     pub(super) fn is_known(&self) -> bool {
         self.since.is_some()
@@ -53,17 +60,17 @@ impl Slot {
             audio: None,
             video: None,
         });
-        let counts = match stream {
-            Begins::Audio => since.audio.is_some(),
-            Begins::Video => since.video.is_some(),
-        };
-        if counts {
-            return;
-        }
-        let [audio, layers @ ..] = sent().map(|count| count.saturating_sub(1));
+        let before = || sent().map(|count| count.saturating_sub(1));
         match stream {
-            Begins::Audio => since.audio = Some(audio),
-            Begins::Video => since.video = Some(layers),
+            Begins::Audio => {
+                since.audio.get_or_insert_with(|| before()[0]);
+            }
+            Begins::Video => {
+                since.video.get_or_insert_with(|| {
+                    let [_, layers @ ..] = before();
+                    layers
+                });
+            }
         }
     }
 
@@ -89,11 +96,7 @@ impl Slot {
         let heard = since.audio.as_mut().map_or(0, |since| {
             u64::from(audio.wrapping_sub(std::mem::replace(since, audio)))
         });
-        // Of which senders pictures come, where not all are wanted, is the server's
-        // choice: what was to come is told by their numbers.
-        let wanted = settings
-            .wanted_layer(height)
-            .filter(|_| settings.wants_all());
+        let wanted = settings.due_layer(height);
         let seen = since.video.as_mut().map_or(0, |since| {
             let before = std::mem::replace(since, layers);
             wanted.map_or(0, |layer| {
@@ -115,8 +118,7 @@ impl Slot {
         found.expected += self.take_expected(settings, height, sent);
         let Some(since) = &self.since else { return };
         let long = end.saturating_duration_since(since.at) >= SILENT_AFTER;
-        let pictures = settings.wanted_layer(height).is_some();
-        let all = pictures && settings.wants_all();
+        let all = settings.due_layer(height).is_some();
         for (begun, wanted) in [
             (self.audio.has_begun(), true),
             (self.video.has_begun(), all),
@@ -127,7 +129,8 @@ impl Slot {
         found.audio.add(&self.audio.close(end, None));
         let freeze = Some(settings.freeze_after()).filter(|_| all);
         let video = self.video.close(end, freeze);
-        if pictures && !all {
+        if settings.wanted_layer(height).is_some() && !all {
+            // What was to come is told by the numbers.
             found.expected += video.numbered;
         }
         found.video.add(&video);
@@ -138,8 +141,7 @@ impl Slot {
 /// came.
 pub(super) fn unheard(time: Duration, settings: &Settings, height: u16, found: &mut Found) {
     if time >= SILENT_AFTER {
-        let pictures = settings.wants_all() && settings.wanted_layer(height).is_some();
-        let streams = 1 + u64::from(pictures);
+        let streams = 1 + u64::from(settings.due_layer(height).is_some());
         found.streams += streams;
         found.silent += streams;
     }
